@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ivshmem/abi.h - numbers that every side of ivshmem agrees on.
+ *
+ * Freestanding: no libc, no types but those of <stdint.h>; compiles as C11 and C++17. Names and
+ * values follow QEMU's device specification; docs/protocol.md and the comments below give the
+ * meaning. Everything on the wire and in registers is little-endian unless stated otherwise.
+ */
+#ifndef IVSHMEM_ABI_H
+#define IVSHMEM_ABI_H
+
+/* Identity of the PCI device. */
+#define IVSHMEM_PCI_VENDOR_ID 0x1af4u
+#define IVSHMEM_PCI_DEVICE_ID 0x1110u
+
+/* BARs: registers, MSI-X table and PBA (doorbell device only), the shared memory. */
+#define IVSHMEM_BAR_REGISTERS 0
+#define IVSHMEM_BAR_MSIX      1
+#define IVSHMEM_BAR_MEMORY    2
+
+#define IVSHMEM_REGISTERS_SIZE 256u
+
+/* Registers in BAR0, byte offsets; each is 32 bits wide and accessed as such. */
+#define IVSHMEM_REG_INTRMASK   0x00u /* revision 0 without MSI-X only */
+#define IVSHMEM_REG_INTRSTATUS 0x04u /* revision 0 without MSI-X only; reading clears it */
+#define IVSHMEM_REG_IVPOSITION 0x08u /* own ID; 0 on a device without a server */
+#define IVSHMEM_REG_DOORBELL   0x0cu /* write only: peer ID in bits 31..16, vector in 15..0 */
+
+/* Value to write to the doorbell register to ring `vector` of the peer with ID `peer`. */
+#define IVSHMEM_DOORBELL(peer, vector) \
+	((((uint32_t)(peer) & 0xffffu) << 16) | ((uint32_t)(vector) & 0xffffu))
+
+/* IDs are 0..65535; 0 is an ordinary ID and belongs to the first peer. */
+#define IVSHMEM_MAX_ID 65535u
+
+/* MSI-X can encode 1..2048 vectors; QEMU's contrib client and flat device stop at 64. */
+#define IVSHMEM_MAX_VECTORS         2048u
+#define IVSHMEM_MAX_VECTORS_CONTRIB 64u
+
+/* The client-server protocol. */
+#define IVSHMEM_PROTOCOL_VERSION 0
+#define IVSHMEM_DEFAULT_SOCKET   "/tmp/ivshmem_socket"
+
+#endif

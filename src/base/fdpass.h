@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Descriptors over Unix sockets. The only place that knows SCM_RIGHTS.
+ *
+ * Facts of the kernel that the callers rely on (docs/protocol.md, section 1.2): a descriptor is
+ * delivered with the first byte of its message; a read that ends at a descriptor-carrying message
+ * never runs into the next one; a plain read() would drop descriptors silently; a receiver without a
+ * free descriptor gets the bytes alone and MSG_CTRUNC.
+ */
+#ifndef BASE_FDPASS_H
+#define BASE_FDPASS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Most descriptors that fdpass_recv() hands out; a message with more is refused whole. */
+#define FDPASS_RECV_MAX 16
+
+/*
+ * Receive up to `size` bytes and the descriptors that came with them, without blocking.
+ * `fds` has room for FDPASS_RECV_MAX; *n_fds says how many there are. They are close-on-exec and
+ * the caller's. Returns the number of bytes, 0 at the end of the stream, or -errno:
+ *   -EAGAIN   nothing there
+ *   -EMFILE   descriptors came but this process had no slot free for them: they are lost
+ *   -EMSGSIZE more than FDPASS_RECV_MAX descriptors came; all were closed
+ */
+ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
+
+/* Send `size` bytes with one descriptor (or none: -1) without blocking. Bytes sent, or -errno. */
+ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd);
+
+/*
+ * Many small messages in one system call. Each message is up to 8 bytes with at most one
+ * descriptor; the descriptors stay the caller's.
+ */
+#define FDPASS_BATCH 64
+
+struct fdpass_batch;
+
+struct fdpass_batch *fdpass_batch_create(void);
+void fdpass_batch_destroy(struct fdpass_batch *batch);
+
+/* Number of messages added since the last reset; add only while it is below FDPASS_BATCH. */
+unsigned fdpass_batch_count(const struct fdpass_batch *batch);
+void fdpass_batch_reset(struct fdpass_batch *batch);
+void fdpass_batch_add(struct fdpass_batch *batch, const void *bytes, size_t size, int fd);
+
+/*
+ * Send the batch without blocking. Returns how many messages went out whole (possibly fewer than
+ * there are), or -errno if not even a byte of the first did. If the last one went out in part,
+ * *partial is the number of its bytes that are gone (its descriptor went with the first), else 0.
+ */
+int fdpass_batch_send(struct fdpass_batch *batch, int sock, size_t *partial);
+
+#endif
