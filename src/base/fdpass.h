@@ -4,8 +4,8 @@
  *
  * Facts of the kernel that the callers rely on (docs/protocol.md, section 1.2): a descriptor is
  * delivered with the first byte of its message; a read that ends at a descriptor-carrying message
- * never runs into the next one; a plain read() would drop descriptors silently; a receiver without a
- * free descriptor gets the bytes alone and MSG_CTRUNC.
+ * never runs into the next one; a plain read() would drop descriptors silently; a receiver without
+ * a free descriptor gets the bytes alone and MSG_CTRUNC.
  */
 #ifndef BASE_FDPASS_H
 #define BASE_FDPASS_H

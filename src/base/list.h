@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Intrusive doubly linked list; the head is a node of its own, so no operation has a special case. */
+/* Intrusive doubly linked list; the head is a node of its own, so no operation has a special case.
+ */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 
@@ -39,7 +40,8 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
-#define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
+#define list_for_each(pos, head)                                                                   \
+	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 
 /* The current node may be removed inside the loop; others may not. */
 #define list_for_each_safe(pos, head)                                                              \

@@ -36,7 +36,10 @@ struct log_limit {
 	unsigned suppressed;
 };
 
-#define LOG_LIMIT_INIT(lines) {.burst = (lines), .tokens = (lines)}
+#define LOG_LIMIT_INIT(lines)                                                                      \
+	{                                                                                          \
+		.burst = (lines), .tokens = (lines)                                                \
+	}
 
 int log_allow(struct log_limit *limit, uint64_t now_ms, unsigned *suppressed);
 

@@ -26,8 +26,8 @@ size_t wire_encode(const struct wire_format *format, int64_t number, uint8_t out
 
 static int64_t decode(const struct wire_format *format, const uint8_t *bytes)
 {
-	uint64_t value = format->big_endian ? load_be(bytes, format->width)
-					    : load_le(bytes, format->width);
+	uint64_t value =
+		format->big_endian ? load_be(bytes, format->width) : load_le(bytes, format->width);
 	/* A 4-byte number is signed too. */
 	return format->width == 4 ? (int32_t)(uint32_t)value : (int64_t)value;
 }

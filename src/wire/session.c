@@ -25,8 +25,8 @@ void wire_session_init(struct wire_session *session, const struct wire_format *f
 	session->own_id = 0;
 }
 
-static struct wire_event fail(struct wire_session *session, enum wire_error error,
-	const struct wire_message *message)
+static struct wire_event fail(
+	struct wire_session *session, enum wire_error error, const struct wire_message *message)
 {
 	session->state = WIRE_STATE_DEAD;
 	return (struct wire_event){
@@ -37,8 +37,8 @@ static struct wire_event fail(struct wire_session *session, enum wire_error erro
 	};
 }
 
-static struct wire_event feed_version(struct wire_session *session,
-	const struct wire_message *message)
+static struct wire_event feed_version(
+	struct wire_session *session, const struct wire_message *message)
 {
 	if (message->number < WIRE_VERSION && message->number >= WIRE_REFUSAL_RESOURCES &&
 		message->number != WIRE_REGION)
@@ -62,8 +62,8 @@ static struct wire_event feed_id(struct wire_session *session, const struct wire
 	return (struct wire_event){.type = WIRE_EVENT_OWN_ID, .peer = session->own_id, .fd = -1};
 }
 
-static struct wire_event feed_region(struct wire_session *session,
-	const struct wire_message *message)
+static struct wire_event feed_region(
+	struct wire_session *session, const struct wire_message *message)
 {
 	if (session->state == WIRE_STATE_RUN)
 		return fail(session, WIRE_ERROR_SECOND_REGION, message);
@@ -92,8 +92,8 @@ static struct wire_event feed_peer(struct wire_session *session, const struct wi
 	return event;
 }
 
-struct wire_event wire_session_feed(struct wire_session *session,
-	const struct wire_message *message)
+struct wire_event wire_session_feed(
+	struct wire_session *session, const struct wire_message *message)
 {
 	switch (session->state) {
 	case WIRE_STATE_VERSION:

@@ -15,10 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION    0
-#define WIRE_REGION     (-1) /* the number that announces the shared memory */
-#define WIRE_MAX_ID     65535
-#define WIRE_WIDTH_MAX  8
+#define WIRE_VERSION   0
+#define WIRE_REGION    (-1) /* the number that announces the shared memory */
+#define WIRE_MAX_ID    65535
+#define WIRE_WIDTH_MAX 8
 
 /*
  * Refusals (section 2.6): our server answers a client that it cannot take with one of these in
@@ -67,8 +67,8 @@ void wire_decoder_init(struct wire_decoder *decoder, const struct wire_format *f
 size_t wire_decoder_want(const struct wire_decoder *decoder);
 
 enum wire_push {
-	WIRE_PUSH_MORE,     /* message not complete yet */
-	WIRE_PUSH_MESSAGE,  /* *message is filled */
+	WIRE_PUSH_MORE,      /* message not complete yet */
+	WIRE_PUSH_MESSAGE,   /* *message is filled */
 	WIRE_PUSH_SURPLUS_FD /* a second descriptor in one message: protocol error */
 };
 
@@ -148,8 +148,8 @@ struct wire_session {
 void wire_session_init(struct wire_session *session, const struct wire_format *format);
 
 /* Take one message (and its descriptor) and say what it means. */
-struct wire_event wire_session_feed(struct wire_session *session,
-	const struct wire_message *message);
+struct wire_event wire_session_feed(
+	struct wire_session *session, const struct wire_message *message);
 
 const char *wire_state_name(enum wire_state state);
 

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * Announcements are queued while events are handled and sent when server_run() comes, so that the
+ * joins of one batch of events reach an existing peer in one system call. An entry is expanded to
+ * messages as they go into the batch; nothing is copied into a buffer of the peer's own. A message
+ * is never dropped: if the socket is full the peer waits for POLLOUT, and if the kernel is short of
+ * something else (ENOBUFS, ENOMEM, ETOOMANYREFS: no POLLOUT will come for these) it is retried by
+ * the clock.
+ *
+ * ETOOMANYREFS deserves a word. Without CAP_SYS_RESOURCE the kernel lets a user have as many
+ * descriptors in flight as RLIMIT_NOFILE says, over all its sockets together, and a peer that does
+ * not read keeps its share for ever: even closing our end does not give it back. So each peer's
+ * share is bounded beforehand, through SO_SNDBUF (server.c), and what still happens is waited out.
+ */
+#include "server/internal.h"
+
+#include <errno.h>
+
+/* Number and descriptor of message `i` of an entry. */
+static int64_t entry_message(const struct server *server, const struct server_peer *peer,
+	const struct entry *entry, uint32_t i, int *fd)
+{
+	*fd = -1;
+	switch (entry->kind) {
+	case ENTRY_HELLO:
+		/* Counted from the end: the generation before 2.5 has no version message. */
+		if (entry->messages - i == 3)
+			return WIRE_VERSION;
+		if (entry->messages - i == 2)
+			return peer->member->id;
+		*fd = server->region_fd;
+		return WIRE_REGION;
+	case ENTRY_CONNECT:
+		*fd = entry->member->fds[i];
+		return entry->member->id;
+	case ENTRY_LEAVE:
+		return entry->member->id;
+	case ENTRY_FAREWELL:
+		return server->farewell[i < peer->position ? i : i + 1];
+	case ENTRY_CANCELLED:
+		break;
+	}
+	return 0;
+}
+
+static void fill_batch(struct server *server, const struct server_peer *peer)
+{
+	const struct queue *queue = &peer->queue;
+	uint32_t message = queue->done;
+	uint32_t offset = queue->offset;
+
+	fdpass_batch_reset(server->batch);
+	for (uint32_t i = 0; i < queue->count; i++, message = 0) {
+		const struct entry *entry = queue_at(queue, i);
+		for (; message < entry->messages; message++) {
+			uint8_t bytes[WIRE_WIDTH_MAX];
+			int fd;
+			int64_t number = entry_message(server, peer, entry, message, &fd);
+			size_t size = wire_encode(server->config.format, number, bytes);
+			fdpass_batch_add(
+				server->batch, bytes + offset, size - offset, offset > 0 ? -1 : fd);
+			offset = 0;
+			if (fdpass_batch_count(server->batch) == FDPASS_BATCH)
+				return;
+		}
+	}
+}
+
+static void send_failed(struct server *server, struct server_peer *peer, int error)
+{
+	unsigned held_back = 0;
+
+	switch (error) {
+	case -EAGAIN:
+		peer_set_output(server, peer, OUTPUT_BLOCKED);
+		break;
+	case -ETOOMANYREFS:
+	case -ENOBUFS:
+	case -ENOMEM:
+		if (list_empty(&server->starved) &&
+			log_allow(&server->starved_limit, server->now, &held_back))
+			log_warning(server->log,
+				error == -ETOOMANYREFS
+					? "peers that do not read hold as many descriptors as "
+					  "RLIMIT_NOFILE allows in flight; others wait (raise it, "
+					  "or "
+					  "grant CAP_SYS_RESOURCE)"
+					: "the kernel is short of memory for sockets; waiting");
+		peer_set_output(server, peer, OUTPUT_STARVED);
+		break;
+	case -EPIPE:
+	case -ECONNRESET:
+		peer_drop(server, peer, LOG_LEVEL_INFO, "connection closed");
+		break;
+	default:
+		errno = -error;
+		peer_drop(server, peer, LOG_LEVEL_WARNING, "sending failed: %m");
+	}
+}
+
+void peer_flush(struct server *server, struct server_peer *peer)
+{
+	while (peer->queue.messages > 0) {
+		size_t partial;
+		fill_batch(server, peer);
+		int sent = fdpass_batch_send(server->batch, peer->sock, &partial);
+		if (sent < 0) {
+			send_failed(server, peer, sent);
+			return;
+		}
+		server->stats.messages += (unsigned)sent;
+		peer->blocked_since = server->now;
+		server->retry_delay = 0;
+		queue_advance(
+			&peer->queue, (uint32_t)sent, (uint32_t)partial, member_release, server);
+	}
+	queue_advance(
+		&peer->queue, 0, 0, member_release, server); /* what was cancelled at the end */
+	peer_set_output(server, peer, OUTPUT_IDLE);
+}

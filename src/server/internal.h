@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of src/server only. */
+#ifndef SERVER_INTERNAL_H
+#define SERVER_INTERNAL_H
+
+#include "base/fdpass.h"
+#include "base/list.h"
+#include "server/ids.h"
+#include "server/queue.h"
+#include "server/server.h"
+
+/*
+ * State of a peer's output          in list     leaves it when
+ *
+ * IDLE      queue is empty          -           something is announced to it
+ * DIRTY     has something to send   dirty       server_run() tries to send
+ * BLOCKED   socket is full          blocked     the loop says that it is writable
+ * STARVED   the kernel is out of    starved     the retry time has come
+ *           memory or of descriptors in flight
+ *
+ * `blocked_since` is set when the queue begins to fill and on every progress.
+ */
+enum output_state { OUTPUT_IDLE, OUTPUT_DIRTY, OUTPUT_BLOCKED, OUTPUT_STARVED };
+
+struct server_peer {
+	struct list link;     /* server.peers, in the order of joining; later server.dead */
+	struct list out_link; /* the list of its output state */
+	enum output_state output;
+	struct queue queue;
+	struct member *member;
+	int sock; /* owned; -1 once the peer has left */
+	uid_t uid;
+	pid_t pid;
+	bool doomed;            /* its queue could not grow: to be dropped by server_run() */
+	uint32_t position;      /* among the live peers, at farewell */
+	uint64_t burst;         /* messages of its own join: not charged to max_queue */
+	uint64_t blocked_since; /* ms */
+	void *data;
+};
+
+struct server {
+	struct server_config config;
+	const struct server_ops *ops;
+	void *data;
+	struct log *log;
+	struct log_limit log_limit;     /* lines that peers can cause */
+	struct log_limit starved_limit; /* lines about shortage in the kernel */
+	int region_fd;                  /* borrowed */
+	struct ids ids;
+	struct list peers, dead;
+	struct list dirty, blocked, starved;
+	struct fdpass_batch *batch;
+	struct server_stats stats;
+	uint64_t now; /* ms, as of the last server_run() */
+	uint64_t retry_at, retry_delay;
+	bool doomed_peers;
+	bool leaving;       /* the server is going: departures are not announced any more */
+	uint16_t *farewell; /* IDs of the peers that were live at farewell */
+};
+
+/* peer.c */
+struct server_peer *peer_create(struct server *server, int sock);
+void peer_destroy(struct server_peer *peer);
+void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
+void peer_set_output(struct server *server, struct server_peer *peer, enum output_state output);
+
+/* Queue `kind` of `member` to `peer`; the room need not be reserved. */
+void peer_announce(struct server *server, struct server_peer *peer, enum entry_kind kind,
+	struct member *member, uint32_t messages);
+
+/* member: allocate with its eventfds (NULL and errno), and let go when nothing needs it. */
+struct member *member_create(uint16_t id, unsigned vectors);
+void member_destroy(struct member *member);
+void member_release(void *server, struct member *member);
+
+/* flush.c: send until the queue is empty or the socket takes no more. May drop the peer. */
+void peer_flush(struct server *server, struct server_peer *peer);
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+#include "server/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct entry *queue_at(const struct queue *queue, uint32_t i)
+{
+	return &queue->ring[(queue->head + i) & (queue->capacity - 1)];
+}
+
+/* Squeeze the cancelled entries out, into `ring` of `capacity`. */
+static void move_entries(struct queue *queue, struct entry *ring, uint32_t capacity)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < queue->count; i++) {
+		const struct entry *entry = queue_at(queue, i);
+		if (entry->kind != ENTRY_CANCELLED)
+			ring[kept++] = *entry;
+	}
+	free(queue->ring);
+	queue->ring = ring;
+	queue->capacity = capacity;
+	queue->head = 0;
+	queue->count = kept;
+}
+
+int queue_reserve(struct queue *queue, uint32_t entries)
+{
+	if (queue->capacity - queue->count >= entries)
+		return 0;
+
+	uint32_t live = 0;
+	for (uint32_t i = 0; i < queue->count; i++)
+		live += queue_at(queue, i)->kind != ENTRY_CANCELLED;
+	/* A quarter of slack on top, so that squeezing does not happen at every push. */
+	uint64_t need = (uint64_t)live + entries;
+	uint64_t capacity = 4;
+	while (capacity < need + need / 4)
+		capacity *= 2;
+	if (capacity > UINT32_MAX / 2)
+		return -ENOMEM;
+	struct entry *ring = calloc(capacity, sizeof(*ring));
+	if (!ring)
+		return -ENOMEM;
+	move_entries(queue, ring, (uint32_t)capacity);
+	return 0;
+}
+
+void queue_push(struct queue *queue, enum entry_kind kind, struct member *member, uint32_t messages)
+{
+	struct entry *entry = queue_at(queue, queue->count++);
+	*entry = (struct entry){.member = member, .kind = kind, .messages = messages};
+	queue->messages += messages;
+	if (member) {
+		member->mentions++;
+		member->connects += kind == ENTRY_CONNECT;
+	}
+}
+
+static void forget(struct entry *entry, queue_release *release, void *data)
+{
+	struct member *member = entry->member;
+	if (!member)
+		return;
+	member->mentions--;
+	member->connects -= entry->kind == ENTRY_CONNECT;
+	entry->member = NULL;
+	release(data, member);
+}
+
+bool queue_cancel(struct queue *queue, struct member *member)
+{
+	/* Newest first: who leaves at once has been queued last. */
+	for (uint32_t i = queue->count; i-- > 0;) {
+		struct entry *entry = queue_at(queue, i);
+		if (entry->member != member || entry->kind != ENTRY_CONNECT)
+			continue;
+		if (i == 0 && (queue->done > 0 || queue->offset > 0))
+			return false; /* begun: its disconnect must follow */
+		member->mentions--;
+		member->connects--;
+		queue->messages -= entry->messages;
+		*entry = (struct entry){.kind = ENTRY_CANCELLED};
+		return true;
+	}
+	return false;
+}
+
+void queue_advance(
+	struct queue *queue, uint32_t messages, uint32_t offset, queue_release *release, void *data)
+{
+	queue->messages -= messages;
+	queue->done += messages;
+	while (queue->count > 0 && queue->done >= queue_at(queue, 0)->messages) {
+		struct entry *entry = queue_at(queue, 0);
+		queue->done -= entry->messages;
+		forget(entry, release, data);
+		queue->head = (queue->head + 1) & (queue->capacity - 1);
+		queue->count--;
+	}
+	/* A partly sent message: its earlier bytes count only while it is the same message. */
+	queue->offset = messages > 0 ? offset : queue->offset + offset;
+	if (queue->count == 0) {
+		free(queue->ring);
+		queue->ring = NULL;
+		queue->capacity = queue->head = 0;
+	}
+}
+
+void queue_clear(struct queue *queue, queue_release *release, void *data)
+{
+	for (uint32_t i = 0; i < queue->count; i++)
+		forget(queue_at(queue, i), release, data);
+	free(queue->ring);
+	*queue = (struct queue){0};
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+#include "server/server.h"
+
+#include "server/internal.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LOG_BURST       100 /* lines about joins and leaves before they are held back */
+#define RETRY_FIRST_MS  1
+#define RETRY_LAST_MS   50
+#define MESSAGE_CHARGE  768 /* what a socket buffer is charged for one message, bytes */
+#define IN_FLIGHT_MIN   8   /* messages */
+#define IN_FLIGHT_WHOLE 278 /* that fit the default socket buffer anyway */
+
+int server_create(struct server **out, const struct server_config *config, int region_fd,
+	const struct server_ops *ops, void *data, struct log *log)
+{
+	struct server *server = calloc(1, sizeof(*server));
+	if (!server)
+		return -ENOMEM;
+	server->config = *config;
+	server->ops = ops;
+	server->data = data;
+	server->log = log;
+	server->log_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
+	server->starved_limit = (struct log_limit)LOG_LIMIT_INIT(3);
+	server->region_fd = region_fd;
+	list_init(&server->peers);
+	list_init(&server->dead);
+	list_init(&server->dirty);
+	list_init(&server->blocked);
+	list_init(&server->starved);
+	server->batch = fdpass_batch_create();
+	if (!server->batch || ids_init(&server->ids) < 0) {
+		fdpass_batch_destroy(server->batch);
+		free(server);
+		return -ENOMEM;
+	}
+	*out = server;
+	return 0;
+}
+
+static void bury_dead(struct server *server)
+{
+	list_for_each_safe (node, &server->dead)
+		peer_destroy(container_of(node, struct server_peer, link));
+}
+
+void server_destroy(struct server *server)
+{
+	if (!server)
+		return;
+	server->leaving = true; /* nobody is told: queues are dropped as their owners go */
+	server->log = NULL;
+	while (!list_empty(&server->peers))
+		peer_drop(server, container_of(server->peers.next, struct server_peer, link),
+			LOG_LEVEL_INFO, "server ends");
+	bury_dead(server);
+	free(server->farewell);
+	ids_fini(&server->ids);
+	fdpass_batch_destroy(server->batch);
+	free(server);
+}
+
+/*
+ * Admission
+ */
+
+/* The client must refuse a version that it does not know; QEMU hangs if we merely close. */
+static int refuse(struct server *server, int sock, enum wire_refusal why, int error)
+{
+	unsigned held_back = 0;
+
+	if (server->config.format->has_version) {
+		uint8_t bytes[WIRE_WIDTH_MAX];
+		size_t size = wire_encode(server->config.format, why, bytes);
+		(void)fdpass_send(sock, bytes, size, -1);
+	}
+	close(sock);
+	server->stats.refusals++;
+	if (log_allow(&server->log_limit, server->now, &held_back))
+		log_warning(server->log, "refused a client: %s", wire_refusal_text(why));
+	return error;
+}
+
+static unsigned peers_of_uid(const struct server *server, uid_t uid)
+{
+	unsigned n = 0;
+	list_for_each (node, &server->peers)
+		n += container_of(node, struct server_peer, link)->uid == uid;
+	return n;
+}
+
+/*
+ * Half of what the kernel lets us have in flight is shared by a tenth of the peers and eight more:
+ * so many may stop reading for good without keeping the others from being served.
+ */
+static void bound_in_flight(const struct server *server, int sock)
+{
+	if (server->config.in_flight_limit == UINT64_MAX)
+		return;
+	uint64_t share =
+		server->config.in_flight_limit / (2 * (server->stats.peers / 10 + (uint64_t)8));
+	if (share >= IN_FLIGHT_WHOLE)
+		return;
+	if (share < IN_FLIGHT_MIN)
+		share = IN_FLIGHT_MIN;
+	/* The kernel doubles the value that it is given. */
+	int bytes = (int)share * MESSAGE_CHARGE / 2;
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+/* Everything that can fail on the way in; nobody has been told yet. */
+static int prepare(struct server *server, struct server_peer *peer)
+{
+	unsigned vectors = server->config.vectors;
+	int id = ids_take(&server->ids);
+	if (id < 0)
+		return id;
+	peer->member = member_create((uint16_t)id, vectors);
+	if (!peer->member) {
+		int error = -errno;
+		ids_untake(&server->ids, (uint16_t)id);
+		return error;
+	}
+
+	int error = queue_reserve(&peer->queue, server->stats.peers + 2);
+	list_for_each (node, &server->peers) {
+		struct server_peer *other = container_of(node, struct server_peer, link);
+		if (error == 0)
+			error = queue_reserve(&other->queue, 1);
+	}
+	if (error == 0 && !server->ops->joined(server->data, peer, peer->sock))
+		error = -ENOMEM;
+	return error;
+}
+
+static void unprepare(struct server *server, struct server_peer *peer)
+{
+	queue_clear(&peer->queue, member_release, server);
+	if (peer->member) {
+		ids_untake(&server->ids, peer->member->id);
+		member_destroy(peer->member);
+	}
+	free(peer);
+}
+
+static void announce(struct server *server, struct server_peer *peer)
+{
+	struct member *member = peer->member;
+	uint32_t vectors = member->vectors;
+
+	queue_push(&peer->queue, ENTRY_HELLO, NULL, server->config.format->has_version ? 3 : 2);
+	if (vectors > 0) {
+		list_for_each (node, &server->peers) {
+			struct server_peer *other = container_of(node, struct server_peer, link);
+			peer_announce(server, other, ENTRY_CONNECT, member, vectors);
+			queue_push(&peer->queue, ENTRY_CONNECT, other->member, vectors);
+		}
+		queue_push(&peer->queue, ENTRY_CONNECT, member, vectors);
+	}
+	peer->burst = peer->queue.messages;
+	list_append(&server->peers, &peer->link);
+	server->stats.peers++;
+	server->stats.joins++;
+	peer_set_output(server, peer, OUTPUT_DIRTY);
+}
+
+int server_admit(struct server *server, int sock)
+{
+	struct ucred cred = {.uid = (uid_t)-1};
+	socklen_t size = sizeof(cred);
+
+	(void)getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+	if (server->leaving || server->stats.peers >= server->config.max_peers)
+		return refuse(server, sock, WIRE_REFUSAL_FULL, -EUSERS);
+	unsigned per_uid = server->config.max_peers_per_uid;
+	if (per_uid > 0 && peers_of_uid(server, cred.uid) >= per_uid)
+		return refuse(server, sock, WIRE_REFUSAL_UID_FULL, -EUSERS);
+
+	struct server_peer *peer = peer_create(server, sock);
+	if (!peer)
+		return refuse(server, sock, WIRE_REFUSAL_RESOURCES, -ENOMEM);
+	peer->uid = cred.uid;
+	peer->pid = cred.pid;
+	int error = prepare(server, peer);
+	if (error < 0) {
+		unprepare(server, peer);
+		return refuse(server, sock,
+			error == -ENOSPC ? WIRE_REFUSAL_FULL : WIRE_REFUSAL_RESOURCES, error);
+	}
+	bound_in_flight(server, sock);
+	announce(server, peer);
+
+	unsigned held_back = 0;
+	if (server->log &&
+		(server->log->level >= LOG_LEVEL_DEBUG ||
+			log_allow(&server->log_limit, server->now, &held_back)))
+		log_info(server->log, "peer %u joined (pid %d, uid %u, %u peers)", peer->member->id,
+			(int)cred.pid, (unsigned)cred.uid, server->stats.peers);
+	return 0;
+}
+
+/*
+ * Running
+ */
+
+static void drop_doomed(struct server *server)
+{
+	/* Dropping one can doom another; each pass ends with one peer fewer. */
+	while (server->doomed_peers) {
+		server->doomed_peers = false;
+		list_for_each_safe (node, &server->peers) {
+			struct server_peer *peer = container_of(node, struct server_peer, link);
+			if (!peer->doomed)
+				continue;
+			server->stats.evictions++;
+			peer_drop(server, peer, LOG_LEVEL_WARNING,
+				"evicted: it does not read; its queue is over --max-queue "
+				"(%llu messages wait)",
+				(unsigned long long)peer->queue.messages);
+			break;
+		}
+	}
+}
+
+/* Does the peer itself hold things up, or only the kernel's lack of something? */
+static bool has_unread(const struct server_peer *peer)
+{
+	int bytes = 0;
+	return ioctl(peer->sock, SIOCOUTQ, &bytes) < 0 || bytes > 0;
+}
+
+/* Returns when to look again (ms), or UINT64_MAX. */
+static uint64_t evict_stalled(struct server *server)
+{
+	uint64_t timeout = server->config.stall_timeout_ms;
+	while (timeout > 0 && !list_empty(&server->blocked)) {
+		struct server_peer *peer =
+			container_of(server->blocked.next, struct server_peer, out_link);
+		if (server->now < peer->blocked_since + timeout)
+			return peer->blocked_since + timeout;
+		server->stats.evictions++;
+		peer_drop(server, peer, LOG_LEVEL_WARNING,
+			"evicted: it has read nothing for %llu s (--stall-timeout), %llu messages "
+			"wait",
+			(unsigned long long)(timeout / 1000),
+			(unsigned long long)peer->queue.messages);
+	}
+	return UINT64_MAX;
+}
+
+static void retry_starved(struct server *server)
+{
+	if (list_empty(&server->starved) || server->now < server->retry_at)
+		return;
+	uint64_t timeout = server->config.stall_timeout_ms;
+	list_for_each_safe (node, &server->starved) {
+		struct server_peer *peer = container_of(node, struct server_peer, out_link);
+		if (timeout > 0 && server->now >= peer->blocked_since + timeout &&
+			has_unread(peer)) {
+			server->stats.evictions++;
+			peer_drop(server, peer, LOG_LEVEL_WARNING,
+				"evicted: it has read nothing for %llu s (--stall-timeout)",
+				(unsigned long long)(timeout / 1000));
+		} else {
+			peer_set_output(server, peer, OUTPUT_DIRTY);
+		}
+	}
+}
+
+static void flush_dirty(struct server *server)
+{
+	while (!list_empty(&server->dirty)) {
+		struct server_peer *peer =
+			container_of(server->dirty.next, struct server_peer, out_link);
+		if (peer->doomed)
+			peer_set_output(server, peer, OUTPUT_IDLE);
+		else
+			peer_flush(server, peer);
+	}
+}
+
+int server_run(struct server *server, uint64_t now_ms)
+{
+	server->now = now_ms;
+	retry_starved(server);
+	uint64_t next;
+	do {
+		flush_dirty(server);
+		drop_doomed(server);
+		next = evict_stalled(server);
+	} while (!list_empty(&server->dirty));
+	bury_dead(server);
+
+	if (!list_empty(&server->starved)) {
+		server->retry_delay =
+			server->retry_delay == 0 ? RETRY_FIRST_MS : server->retry_delay * 2;
+		if (server->retry_delay > RETRY_LAST_MS)
+			server->retry_delay = RETRY_LAST_MS;
+		server->retry_at = now_ms + server->retry_delay;
+		if (server->retry_at < next)
+			next = server->retry_at;
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	uint64_t wait = next > now_ms ? next - now_ms : 0;
+	return wait > INT32_MAX ? INT32_MAX : (int)wait;
+}
+
+/*
+ * The end
+ */
+
+void server_farewell(struct server *server)
+{
+	uint32_t n = server->stats.peers;
+
+	server->leaving = true;
+	if (server->farewell || server->config.vectors == 0 || n < 2)
+		return;
+	server->farewell = calloc(n, sizeof(*server->farewell));
+	if (!server->farewell)
+		return; /* they will see the end of the stream, as after a crash */
+	uint32_t i = 0;
+	list_for_each (node, &server->peers) {
+		struct server_peer *peer = container_of(node, struct server_peer, link);
+		peer->position = i;
+		server->farewell[i++] = peer->member->id;
+	}
+	list_for_each (node, &server->peers)
+		peer_announce(server, container_of(node, struct server_peer, link), ENTRY_FAREWELL,
+			NULL, n - 1);
+}
+
+bool server_flushed(const struct server *server)
+{
+	return list_empty(&server->dirty) && list_empty(&server->blocked) &&
+		list_empty(&server->starved);
+}
+
+void server_get_stats(const struct server *server, struct server_stats *stats)
+{
+	*stats = server->stats;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+#include "config.h"
+
+#include "common/options.h"
+
+#include "base/parse.h"
+
+#include <ivshmem/abi.h>
+
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	OPT_FILE = OPTION_FIRST,
+	OPT_REUSE,
+	OPT_NO_PREALLOC,
+	OPT_MEMORY_RESERVE,
+	OPT_HUGE_PAGES,
+	OPT_NUMA_NODE,
+	OPT_REGION_MODE,
+	OPT_SOCKET_MODE,
+	OPT_SOCKET_OWNER,
+	OPT_MAX_PEERS,
+	OPT_MAX_PEERS_PER_UID,
+	OPT_MAX_QUEUE,
+	OPT_STALL_TIMEOUT,
+	OPT_EXIT_TIMEOUT,
+	OPT_PROTOCOL,
+	OPT_LOG_FORMAT,
+	OPT_LOG_TARGET,
+	OPT_READY_FD,
+};
+
+static const struct option_def options[] = {
+	{'F', "foreground", NULL, "stay in the foreground (default: become a daemon once ready)",
+		"Process"},
+	{'p', "pid-file", "FILE",
+		"write the process ID to FILE, lock it, remove it at the end; daemon only "
+		"(default: /var/run/ivshmem-server.pid)",
+		NULL},
+	{'v', "verbose", NULL, "log every join and leave, also in a storm of them", NULL},
+	{OPT_LOG_FORMAT, "log-format", "plain|json", "form of the log lines (default: plain)",
+		NULL},
+	{OPT_LOG_TARGET, "log-target", "stderr|syslog",
+		"where they go (default: stderr in the foreground, syslog as a daemon)", NULL},
+	{OPT_READY_FD, "ready-fd", "FD",
+		"write a newline to descriptor FD and close it when clients can connect", NULL},
+	{OPT_EXIT_TIMEOUT, "exit-timeout", "MS",
+		"at the end, take at most MS milliseconds to tell the peers (default: 1000)", NULL},
+
+	{'S', "socket", "PATH",
+		"listen on this Unix socket; unix:PATH and region:NAME are understood too "
+		"(default: /tmp/ivshmem_socket)",
+		"Socket"},
+	{OPT_SOCKET_MODE, "socket-mode", "OCTAL", "permission of the socket (default: 0600)", NULL},
+	{OPT_SOCKET_OWNER, "socket-owner", "USER[:GROUP]",
+		"owner of the socket (default: whoever starts the server)", NULL},
+	{OPT_PROTOCOL, "protocol", "current|pre-2.5",
+		"generation of the protocol; pre-2.5 is for QEMU 2.4 and before (default: current)",
+		NULL},
+
+	{'l', "size", "SIZE",
+		"size of the region in bytes, suffixes K M G T; rounded up to a power of two, at "
+		"least 4K (default: 4M)",
+		"Region"},
+	{'M', "shm", "NAME",
+		"use a POSIX shared memory object; it must not exist yet (default: a sealed memfd, "
+		"which nobody can shrink)",
+		NULL},
+	{'m', "dir", "DIR", "use an unnamed file in DIR, e.g. on hugetlbfs", NULL},
+	{OPT_FILE, "file", "PATH", "use an existing file, in its size unless --size is given",
+		NULL},
+	{OPT_REUSE, "reuse", NULL, "with --shm: adopt an object that exists", NULL},
+	{OPT_NO_PREALLOC, "no-prealloc", NULL,
+		"do not allocate the memory at start; peers die by SIGBUS if it runs out later",
+		NULL},
+	{OPT_MEMORY_RESERVE, "memory-reserve", "SIZE",
+		"refuse a region that would leave less memory than this (default: 256M)", NULL},
+	{OPT_HUGE_PAGES, "huge-pages", "2M|1G", "memfd of huge pages (default: ordinary pages)",
+		NULL},
+	{OPT_NUMA_NODE, "numa-node", "NODE", "allocate on this NUMA node (default: any)", NULL},
+	{OPT_REGION_MODE, "region-mode", "OCTAL", "permission of the memory object (default: 0600)",
+		NULL},
+
+	{'n', "vectors", "N", "interrupt vectors of each peer, 0 to 2048 (default: 1)", "Limits"},
+	{OPT_MAX_PEERS, "max-peers", "N",
+		"most peers at a time (default: what the limit of open descriptors carries, at "
+		"most "
+		"65536)",
+		NULL},
+	{OPT_MAX_PEERS_PER_UID, "max-peers-per-uid", "N",
+		"most peers of one user (default: no limit)", NULL},
+	{OPT_MAX_QUEUE, "max-queue", "MESSAGES",
+		"evict a peer for which more messages than this wait, its own join not counted "
+		"(default: 0, no limit but the number of peers)",
+		NULL},
+	{OPT_STALL_TIMEOUT, "stall-timeout", "SECONDS",
+		"evict a peer that has messages waiting and reads none for so long; 0: never "
+		"(default: 300)",
+		NULL},
+	{0},
+};
+
+static const struct option_table table = {
+	.program = "ivshmem-server",
+	.synopsis = "[OPTION]...",
+	.description = "Hand out IDs, a shared memory region and doorbells to ivshmem peers.",
+	.epilogue = "Exit status: 0 after a clean end, 1 if it cannot start or go on, 2 for wrong "
+		    "usage.\n"
+		    "Example:\n"
+		    "  ivshmem-server -F -S /run/iv.sock -l 16M -n 2\n"
+		    "  qemu-system-x86_64 -chardev socket,path=/run/iv.sock,id=iv \\\n"
+		    "      -device ivshmem-doorbell,chardev=iv,vectors=2 ...\n",
+	.options = options,
+};
+
+static int bad(const char *option, const char *argument, const char *wanted)
+{
+	return options_complain(&table, "%s %s: %s", option, argument, wanted);
+}
+
+static int set_uint(
+	const char *option, const char *argument, uint64_t min, uint64_t max, uint64_t *value)
+{
+	if (parse_uint(argument, min, max, value) == 0)
+		return 0;
+	return options_complain(&table, "%s %s: give a number from %llu to %llu", option, argument,
+		(unsigned long long)min, (unsigned long long)max);
+}
+
+static int set_size(const char *option, const char *argument, uint64_t *bytes)
+{
+	if (parse_size(argument, bytes) == 0)
+		return 0;
+	return bad(option, argument, "give a size in bytes, e.g. 65536, 64K, 4M, 1G");
+}
+
+static int set_mode(const char *option, const char *argument, mode_t *mode)
+{
+	char *end;
+	unsigned long value = strtoul(argument, &end, 8);
+	if (argument[0] < '0' || argument[0] > '7' || *end != '\0' || value > 0777)
+		return bad(option, argument, "give a permission in octal, e.g. 0660");
+	*mode = (mode_t)value;
+	return 0;
+}
+
+static int set_owner(struct config *config, const char *argument)
+{
+	char name[128];
+	uint64_t number;
+	const char *colon = strchr(argument, ':');
+	size_t length = colon ? (size_t)(colon - argument) : strlen(argument);
+
+	if (length >= sizeof(name))
+		return bad("--socket-owner", argument, "name too long");
+	memcpy(name, argument, length);
+	name[length] = '\0';
+	if (length > 0) {
+		const struct passwd *user = getpwnam(name);
+		if (user)
+			config->socket_uid = user->pw_uid;
+		else if (parse_uint(name, 0, UINT32_MAX - 1, &number) == 0)
+			config->socket_uid = (uid_t)number;
+		else
+			return bad("--socket-owner", argument, "no such user");
+	}
+	if (colon && colon[1] != '\0') {
+		const struct group *group = getgrnam(colon + 1);
+		if (group)
+			config->socket_gid = group->gr_gid;
+		else if (parse_uint(colon + 1, 0, UINT32_MAX - 1, &number) == 0)
+			config->socket_gid = (gid_t)number;
+		else
+			return bad("--socket-owner", argument, "no such group");
+	}
+	return 0;
+}
+
+static int set_socket(struct config *config, const char *argument)
+{
+	const char *path = argument;
+	int length;
+
+	if (strncmp(argument, "region:", 7) == 0) {
+		if (!name_is_valid(argument + 7))
+			return bad("-S", argument, "a region's name is [a-z0-9._-]{1,63}");
+		length = snprintf(config->socket_path, sizeof(config->socket_path),
+			"/run/ivshmem/%s.sock", argument + 7);
+	} else {
+		if (strncmp(argument, "unix:", 5) == 0)
+			path = argument + 5;
+		length = snprintf(config->socket_path, sizeof(config->socket_path), "%s", path);
+	}
+	/* sockaddr_un has room for 108 bytes with the final zero. */
+	if (length == 0 || length > 107)
+		return options_complain(&table,
+			"-S: a socket path has 1 to 107 bytes, this one has %d: choose a shorter "
+			"one",
+			length);
+	return 0;
+}
+
+static int set_region_option(struct config *config, int key, const char *argument)
+{
+	struct region_config *region = &config->region;
+	uint64_t value;
+
+	switch (key) {
+	case 'l':
+		if (set_size("-l", argument, &region->size) < 0)
+			return -1;
+		return region->size > 0 ? 0 : bad("-l", argument, "a region has at least one byte");
+	case 'M':
+		region->kind = REGION_SHM;
+		region->name = argument;
+		return 0;
+	case 'm':
+		region->kind = REGION_DIR;
+		region->name = argument;
+		return 0;
+	case OPT_FILE:
+		region->kind = REGION_FILE;
+		region->name = argument;
+		return 0;
+	case OPT_REUSE:
+		region->reuse = true;
+		return 0;
+	case OPT_NO_PREALLOC:
+		region->no_prealloc = true;
+		return 0;
+	case OPT_MEMORY_RESERVE:
+		return set_size("--memory-reserve", argument, &region->reserve);
+	case OPT_HUGE_PAGES:
+		if (parse_size(argument, &value) < 0 || (value != 2u << 20 && value != 1u << 30))
+			return bad("--huge-pages", argument, "give 2M or 1G");
+		region->huge_page = value;
+		return 0;
+	case OPT_NUMA_NODE:
+		if (set_uint("--numa-node", argument, 0, 1023, &value) < 0)
+			return -1;
+		region->numa_node = (int)value;
+		return 0;
+	case OPT_REGION_MODE:
+		return set_mode("--region-mode", argument, &region->mode);
+	}
+	return 1;
+}
+
+static int set_limit_option(struct config *config, int key, const char *argument)
+{
+	struct server_config *server = &config->server;
+	uint64_t value = 0;
+	int error = 0;
+
+	switch (key) {
+	case 'n':
+		error = set_uint("-n", argument, 0, IVSHMEM_MAX_VECTORS, &value);
+		server->vectors = (unsigned)value;
+		return error;
+	case OPT_MAX_PEERS:
+		error = set_uint("--max-peers", argument, 1, IVSHMEM_MAX_ID + 1, &value);
+		server->max_peers = (unsigned)value;
+		config->max_peers_given = true;
+		return error;
+	case OPT_MAX_PEERS_PER_UID:
+		error = set_uint("--max-peers-per-uid", argument, 1, IVSHMEM_MAX_ID + 1, &value);
+		server->max_peers_per_uid = (unsigned)value;
+		return error;
+	case OPT_MAX_QUEUE:
+		return set_uint("--max-queue", argument, 0, UINT32_MAX, &server->max_queue);
+	case OPT_STALL_TIMEOUT:
+		error = set_uint("--stall-timeout", argument, 0, 86400 * 365, &value);
+		server->stall_timeout_ms = value * 1000;
+		return error;
+	}
+	return 1;
+}
+
+static int set_process_option(struct config *config, int key, const char *argument)
+{
+	uint64_t value = 0;
+	int error = 0;
+
+	switch (key) {
+	case 'F':
+		config->foreground = true;
+		return 0;
+	case 'v':
+		config->log_level = LOG_LEVEL_DEBUG;
+		return 0;
+	case 'p':
+		config->pid_file = argument;
+		config->pid_file_given = true;
+		return 0;
+	case 'S':
+		return set_socket(config, argument);
+	case OPT_SOCKET_MODE:
+		return set_mode("--socket-mode", argument, &config->socket_mode);
+	case OPT_SOCKET_OWNER:
+		return set_owner(config, argument);
+	case OPT_PROTOCOL:
+		if (strcmp(argument, "current") == 0)
+			config->server.format = &wire_current;
+		else if (strcmp(argument, "pre-2.5") == 0)
+			config->server.format = &wire_pre_2_5;
+		else
+			return bad("--protocol", argument, "give current or pre-2.5");
+		return 0;
+	case OPT_LOG_FORMAT:
+		config->log_format = argument;
+		if (strcmp(argument, "plain") != 0 && strcmp(argument, "json") != 0)
+			return bad("--log-format", argument, "give plain or json");
+		return 0;
+	case OPT_LOG_TARGET:
+		config->log_target = argument;
+		if (strcmp(argument, "stderr") != 0 && strcmp(argument, "syslog") != 0)
+			return bad("--log-target", argument, "give stderr or syslog");
+		return 0;
+	case OPT_READY_FD:
+		error = set_uint("--ready-fd", argument, 0, INT32_MAX, &value);
+		config->ready_fd = (int)value;
+		return error;
+	case OPT_EXIT_TIMEOUT:
+		error = set_uint("--exit-timeout", argument, 0, 600000, &value);
+		config->exit_timeout_ms = (unsigned)value;
+		return error;
+	}
+	return 1;
+}
+
+static int set_option(void *data, int key, const char *argument)
+{
+	int result = set_process_option(data, key, argument);
+	if (result > 0)
+		result = set_region_option(data, key, argument);
+	if (result > 0)
+		result = set_limit_option(data, key, argument);
+	return result;
+}
+
+int config_parse(struct config *config, int argc, char **argv)
+{
+	*config = (struct config){
+		.pid_file = "/var/run/ivshmem-server.pid",
+		.socket_path = IVSHMEM_DEFAULT_SOCKET,
+		.socket_mode = 0600,
+		.socket_uid = (uid_t)-1,
+		.socket_gid = (gid_t)-1,
+		.log_level = LOG_LEVEL_INFO,
+		.log_format = "plain",
+		.ready_fd = -1,
+		.exit_timeout_ms = 1000,
+		.region = {.reserve = REGION_DEFAULT_RESERVE, .numa_node = REGION_NUMA_ANY},
+		.server = {.format = &wire_current, .vectors = 1, .stall_timeout_ms = 300000},
+	};
+	int next = options_parse(&table, argc, argv, set_option, config);
+	if (next < 0)
+		return -1;
+	if (next < argc)
+		return options_complain(
+			&table, "%s: what is this? It takes options only", argv[next]);
+	/* 0 stays for --file: the file's own size. */
+	if (config->region.size == 0 && config->region.kind != REGION_FILE)
+		config->region.size = UINT64_C(4) << 20;
+	return 0;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * A crash leaves the socket file behind, and the next bind() fails. Removing it is only right if
+ * nobody listens there, and the only proof of that is to be refused: connect() gives ECONNREFUSED
+ * on a stale socket and nothing else does. Two servers that start at once could each take the
+ * other's fresh socket for the stale one between the proof and the bind(), so all this happens
+ * under a lock on the directory; a lock file would be one more thing to leave behind.
+ *
+ * The permission is right before anybody can connect: bind() under a strict umask, then owner, then
+ * mode, then listen().
+ */
+#include "listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BACKLOG      4096 /* the kernel cuts it to net.core.somaxconn */
+#define LOCK_TRIES   200
+#define LOCK_WAIT_NS 10000000
+
+static int lock_directory(const char *path)
+{
+	char copy[PATH_MAX];
+	snprintf(copy, sizeof(copy), "%s", path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -1; /* bind() will say it better */
+	/* Anybody can hold the lock of a public directory; wait two seconds, then go on without. */
+	for (int i = 0; i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
+	}
+	return fd;
+}
+
+static int bind_strictly(int fd, const struct sockaddr_un *address)
+{
+	mode_t mask = umask(0177);
+	int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+	int saved = errno;
+	umask(mask);
+	errno = saved;
+	return result;
+}
+
+/* The path is taken. 0 if a stale socket was there and is gone now. */
+static int remove_stale(const struct sockaddr_un *address, struct log *log)
+{
+	const char *path = address->sun_path;
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		log_error(
+			log, "-S %s: a file of that name is in the way, and it is no socket", path);
+		return -1;
+	}
+	int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (probe < 0) {
+		log_error(log, "socket: %m");
+		return -1;
+	}
+	int connected = connect(probe, (const struct sockaddr *)address, sizeof(*address));
+	int error = errno;
+	close(probe);
+	if (connected == 0 || error != ECONNREFUSED) {
+		log_error(log,
+			"-S %s: another server is listening there: stop it or choose another path",
+			path);
+		return -1;
+	}
+	if (unlink(path) < 0) {
+		log_error(log, "-S %s: cannot remove the stale socket: %m", path);
+		return -1;
+	}
+	log_info(log, "removed the stale socket %s", path);
+	return 0;
+}
+
+static int bind_path(int fd, const struct sockaddr_un *address, struct log *log)
+{
+	if (bind_strictly(fd, address) == 0)
+		return 0;
+	if (errno == EADDRINUSE) {
+		if (remove_stale(address, log) < 0)
+			return -1;
+		if (bind_strictly(fd, address) == 0)
+			return 0;
+	}
+	log_error(log, "-S %s: %m: choose a path in a directory that exists and is writable",
+		address->sun_path);
+	return -1;
+}
+
+/* From here on the file is ours to remove. */
+static int adjust_and_listen(
+	struct listener *listener, const struct config *config, struct log *log)
+{
+	struct stat st;
+	const char *path = listener->path;
+
+	if (lstat(path, &st) < 0) {
+		log_error(log, "-S %s: %m", path);
+		return -1;
+	}
+	listener->device = st.st_dev;
+	listener->inode = st.st_ino;
+	if ((config->socket_uid != (uid_t)-1 || config->socket_gid != (gid_t)-1) &&
+		lchown(path, config->socket_uid, config->socket_gid) < 0) {
+		log_error(log, "--socket-owner: cannot change the owner of %s: %m", path);
+		return -1;
+	}
+	if (chmod(path, config->socket_mode) < 0) {
+		log_error(log, "--socket-mode: cannot change the mode of %s: %m", path);
+		return -1;
+	}
+	if (listen(listener->fd, BACKLOG) < 0) {
+		log_error(log, "-S %s: cannot listen: %m", path);
+		return -1;
+	}
+	return 0;
+}
+
+int listener_open(struct listener *listener, const struct config *config, struct log *log)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int result = -1;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
+	*listener = (struct listener){.path = config->socket_path};
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (listener->fd < 0) {
+		log_error(log, "socket: %m");
+		return -1;
+	}
+	int lock = lock_directory(config->socket_path);
+	if (bind_path(listener->fd, &address, log) == 0) {
+		result = adjust_and_listen(listener, config, log);
+		if (result < 0)
+			listener_close(listener);
+	} else {
+		close(listener->fd);
+		listener->fd = -1;
+	}
+	if (lock >= 0)
+		close(lock);
+	return result;
+}
+
+void listener_close(struct listener *listener)
+{
+	struct stat st;
+
+	if (listener->fd < 0)
+		return;
+	if (lstat(listener->path, &st) == 0 && st.st_dev == listener->device &&
+		st.st_ino == listener->inode)
+		unlink(listener->path);
+	close(listener->fd);
+	listener->fd = -1;
+}

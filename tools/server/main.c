@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* ivshmem-server: puts region, listener, limits and loop together. */
+#include "config.h"
+#include "daemon.h"
+#include "descriptors.h"
+#include "listen.h"
+#include "loop.h"
+
+#include "common/logsink.h"
+
+#include "base/parse.h"
+
+#include <ivshmem/abi.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * Until it is ready, a daemon speaks to whoever started it; from then on to where its log goes. So
+ * the log that everybody holds is one that passes lines on.
+ */
+struct switched_log {
+	struct log log;
+	struct log *target;
+};
+
+static void pass_on(struct log *log, enum log_level level, const char *line)
+{
+	struct log *target = ((struct switched_log *)log)->target;
+	target->sink(target, level, line);
+}
+
+struct readiness {
+	int fd; /* --ready-fd, or -1 */
+	bool log_is_stderr;
+	struct switched_log *log;
+	struct log *target;
+};
+
+static void describe_region(const struct region *region, struct log *log)
+{
+	char size[24];
+	const char *warning = region_warning(region);
+
+	format_size(region->size, size);
+	if (region->kind == REGION_MEMFD)
+		log_info(log,
+			"region: %s in a sealed memfd (QEMU's contrib server would use the POSIX "
+			"object "
+			"\"ivshmem\"; -M ivshmem does so here)",
+			size);
+	else
+		log_info(log, "region: %s", size);
+	if (warning)
+		log_warning(log, "%s", warning);
+}
+
+static int check_ready_fd(const struct config *config, struct log *log)
+{
+	if (config->ready_fd < 0 || fcntl(config->ready_fd, F_GETFD) >= 0)
+		return 0;
+	log_error(log, "--ready-fd %d: no such descriptor is open", config->ready_fd);
+	return -1;
+}
+
+static void say_ready(void *data)
+{
+	const struct readiness *readiness = data;
+
+	readiness->log->target = readiness->target;
+	daemon_ready(readiness->log_is_stderr);
+	if (readiness->fd < 0)
+		return;
+	if (write(readiness->fd, "\n", 1) < 0)
+		errno = 0; /* whoever waited is gone; that is no reason not to serve */
+	close(readiness->fd);
+}
+
+static int serve(struct config *config, struct readiness *readiness)
+{
+	struct log *log = &readiness->log->log;
+	struct region region = REGION_INIT;
+	struct region_error why;
+	struct listener listener = LISTENER_INIT;
+	struct pid_file pid_file = PID_FILE_INIT;
+	int result = -1;
+
+	if (check_ready_fd(config, log) < 0 || descriptors_settle(config, log) < 0)
+		return -1;
+	if (config->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
+		log_warning(log,
+			"-n %u: QEMU's contrib client and its flat device take %u vectors at most",
+			config->server.vectors, IVSHMEM_MAX_VECTORS_CONTRIB);
+	if (!config->foreground && pid_file_open(&pid_file, config->pid_file, log) < 0)
+		return -1;
+	if (config->foreground && config->pid_file_given)
+		log_warning(log, "-p is for the daemon: there is no pid file with -F");
+	if (region_create(&region, &config->region, &why) < 0) {
+		log_error(log, "%s", why.text);
+		goto close_pid_file;
+	}
+	describe_region(&region, log);
+	if (listener_open(&listener, config, log) < 0)
+		goto close_region;
+	log_info(log, "listening on %s", config->socket_path);
+	result = loop_serve(config, region.fd, &listener, say_ready, readiness, log);
+	listener_close(&listener);
+
+close_region:
+	region_fini(&region);
+close_pid_file:
+	pid_file_close(&pid_file);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	static struct config config;
+	struct switched_log log = {.log = {.sink = pass_on}};
+
+	if (config_parse(&config, argc, argv) < 0)
+		return EXIT_USAGE;
+	const char *place = config.log_target;
+	if (!place)
+		place = config.foreground ? "stderr" : "syslog";
+	struct log *startup = logsink_open(config.log_format, "stderr", "ivshmem-server");
+	struct log *target = logsink_open(config.log_format, place, "ivshmem-server");
+	if (!startup || !target)
+		return EXIT_STARTUP;
+	log.log.level = config.log_level;
+	log.target = config.foreground ? target : startup;
+
+	int result = config.foreground ? 0 : daemon_start(&log.log);
+	if (result == 0)
+		result = serve(&config,
+			&(struct readiness){
+				.fd = config.ready_fd,
+				.log_is_stderr = strcmp(place, "stderr") == 0,
+				.log = &log,
+				.target = target,
+			});
+	logsink_close(startup);
+	logsink_close(target);
+	return result == 0 ? 0 : EXIT_STARTUP;
+}
