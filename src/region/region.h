@@ -26,12 +26,13 @@ struct region_config {
 	const char *name;   /* REGION_SHM, REGION_DIR, REGION_FILE */
 	uint64_t size;      /* bytes; rounded up to a power of two, at least REGION_MIN_SIZE.
 			       REGION_FILE: 0 takes the file's size, which must be a power of two */
-	mode_t mode;        /* permission of the object; 0: 0600 */
+	mode_t mode;        /* permission of the object, within 0666; 0: 0600.
+			       REGION_FILE keeps its own: must be 0 */
 	bool reuse;         /* REGION_SHM: adopt an existing object, of at least this size */
 	bool no_prealloc;   /* do not allocate at start (SIGBUS later if memory runs out) */
 	uint64_t reserve;   /* leave at least this much memory free, bytes */
-	uint64_t huge_page; /* 0, 2 MiB or 1 GiB: REGION_MEMFD of huge pages */
-	int numa_node;      /* REGION_NUMA_ANY, or bind to this node */
+	uint64_t huge_page; /* 0, or 2 MiB, 1 GiB...: REGION_MEMFD of huge pages of this size */
+	int numa_node;      /* REGION_NUMA_ANY, or bind to this node (not REGION_FILE) */
 };
 
 struct region {
@@ -44,7 +45,10 @@ struct region {
 	char *name;       /* of the object to remove, or NULL */
 };
 
-#define REGION_INIT {.fd = -1}
+#define REGION_INIT                                                                                \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
 
 /* One line for people: names the option and the remedy. */
 struct region_error {
@@ -59,23 +63,24 @@ uint64_t region_round_size(uint64_t size);
  *   -EINVAL  impossible combination or size      -ENOMEM  does not fit (both numbers in the text)
  *   -EEXIST  REGION_SHM exists and no reuse      others   from the system call that failed
  */
-int region_create(struct region *region, const struct region_config *config,
-	struct region_error *error);
+int region_create(
+	struct region *region, const struct region_config *config, struct region_error *error);
 
 /* Remove what region_create() made, close. Safe on REGION_INIT and twice. */
 void region_fini(struct region *region);
 
-/* Warning that the operator should see at start, or NULL: e.g. that this backing cannot be sealed. */
+/* Warning that the operator should see at start, or NULL: e.g. that this backing cannot be sealed.
+ */
 const char *region_warning(const struct region *region);
 
 /*
- * What a client does with a descriptor that a server sent or that it opened itself: check that it is
- * a memory object of a size > 0 and map all of it. `limit`: largest size to accept, bytes, 0: any.
- * *sealed says whether it cannot shrink. 0 or -errno: -EINVAL (not a file, empty), -EFBIG, others
- * from mmap. The descriptor stays the caller's.
+ * What a client does with a descriptor that a server sent or that it opened itself: check that it
+ * is a memory object of a size > 0 and map all of it. `limit`: largest size to accept, bytes, 0:
+ * any. *sealed says whether it cannot shrink. 0 or -errno: -EINVAL (not a file, empty), -EFBIG,
+ * others from mmap. The descriptor stays the caller's.
  */
-int region_map(int fd, uint64_t limit, bool read_only, void **address, uint64_t *size,
-	bool *sealed);
+int region_map(
+	int fd, uint64_t limit, bool read_only, void **address, uint64_t *size, bool *sealed);
 void region_unmap(void *address, uint64_t size);
 
 /* Open a POSIX shared memory object or a file for region_map(). Descriptor or -errno. */
