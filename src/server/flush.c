@@ -7,12 +7,7 @@
  * messages as they go into the batch; nothing is copied into a buffer of the peer's own. A message
  * is never dropped: if the socket is full the peer waits for POLLOUT, and if the kernel is short of
  * something else (ENOBUFS, ENOMEM, ETOOMANYREFS: no POLLOUT will come for these) it is retried by
- * the clock.
- *
- * ETOOMANYREFS deserves a word. Without CAP_SYS_RESOURCE the kernel lets a user have as many
- * descriptors in flight as RLIMIT_NOFILE says, over all its sockets together, and a peer that does
- * not read keeps its share for ever: even closing our end does not give it back. So each peer's
- * share is bounded beforehand, through SO_SNDBUF (server.c), and what still happens is waited out.
+ * the clock. ETOOMANYREFS is kept rare by window.c.
  */
 #include "server/internal.h"
 
@@ -102,6 +97,9 @@ static void send_failed(struct server *server, struct server_peer *peer, int err
 
 void peer_flush(struct server *server, struct server_peer *peer)
 {
+	if (peer->burst_begins)
+		window_start(server, peer);
+	peer->burst_begins = false;
 	while (peer->queue.messages > 0) {
 		size_t partial;
 		fill_batch(server, peer);

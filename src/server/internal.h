@@ -31,7 +31,9 @@ struct server_peer {
 	int sock; /* owned; -1 once the peer has left */
 	uid_t uid;
 	pid_t pid;
-	bool doomed;            /* its queue could not grow: to be dropped by server_run() */
+	const char *doom;       /* why server_run() must drop it, or NULL */
+	bool burst_begins;      /* the queue was empty: the window is to be set anew */
+	unsigned window;        /* messages that may be unread; 0: as many as the kernel likes */
 	uint32_t position;      /* among the live peers, at farewell */
 	uint64_t burst;         /* messages of its own join: not charged to max_queue */
 	uint64_t blocked_since; /* ms */
@@ -73,6 +75,10 @@ void peer_announce(struct server *server, struct server_peer *peer, enum entry_k
 struct member *member_create(uint16_t id, unsigned vectors);
 void member_destroy(struct member *member);
 void member_release(void *server, struct member *member);
+
+/* window.c: bound what the peer may have unread; double it when it reads. */
+void window_start(const struct server *server, struct server_peer *peer);
+void window_grow(struct server_peer *peer);
 
 /* flush.c: send until the queue is empty or the socket takes no more. May drop the peer. */
 void peer_flush(struct server *server, struct server_peer *peer);

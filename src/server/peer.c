@@ -43,9 +43,9 @@ void peer_set_output(struct server *server, struct server_peer *peer, enum outpu
 		server->ops->want_write(server->data, peer, output == OUTPUT_BLOCKED);
 }
 
-static void doom(struct server *server, struct server_peer *peer)
+static void doom(struct server *server, struct server_peer *peer, const char *why)
 {
-	peer->doomed = true;
+	peer->doom = why;
 	server->doomed_peers = true;
 }
 
@@ -53,15 +53,16 @@ void peer_announce(struct server *server, struct server_peer *peer, enum entry_k
 	struct member *member, uint32_t messages)
 {
 	if (queue_reserve(&peer->queue, 1) < 0) {
-		doom(server, peer);
+		doom(server, peer, "no memory for what it must be told");
 		return;
 	}
 	queue_push(&peer->queue, kind, member, messages);
 	if (server->config.max_queue > 0 && !server->leaving &&
 		peer->queue.messages > server->config.max_queue + peer->burst)
-		doom(server, peer);
+		doom(server, peer, "it does not read, its queue is over --max-queue");
 	if (peer->output == OUTPUT_IDLE) {
 		peer->blocked_since = server->now;
+		peer->burst_begins = true;
 		peer_set_output(server, peer, OUTPUT_DIRTY);
 	}
 }
@@ -148,8 +149,10 @@ void server_peer_readable(struct server *server, struct server_peer *peer)
 
 void server_peer_writable(struct server *server, struct server_peer *peer)
 {
-	if (peer->output == OUTPUT_BLOCKED)
-		peer_set_output(server, peer, OUTPUT_DIRTY);
+	if (peer->output != OUTPUT_BLOCKED)
+		return;
+	window_grow(peer);
+	peer_set_output(server, peer, OUTPUT_DIRTY);
 }
 
 void server_peer_set_data(struct server_peer *peer, void *data)

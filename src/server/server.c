@@ -10,12 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LOG_BURST       100 /* lines about joins and leaves before they are held back */
-#define RETRY_FIRST_MS  1
-#define RETRY_LAST_MS   50
-#define MESSAGE_CHARGE  768 /* what a socket buffer is charged for one message, bytes */
-#define IN_FLIGHT_MIN   8   /* messages */
-#define IN_FLIGHT_WHOLE 278 /* that fit the default socket buffer anyway */
+#define LOG_BURST      100 /* lines about joins and leaves before they are held back */
+#define RETRY_FIRST_MS 1
+#define RETRY_LAST_MS  50
 
 int server_create(struct server **out, const struct server_config *config, int region_fd,
 	const struct server_ops *ops, void *data, struct log *log)
@@ -96,25 +93,6 @@ static unsigned peers_of_uid(const struct server *server, uid_t uid)
 	return n;
 }
 
-/*
- * Half of what the kernel lets us have in flight is shared by a tenth of the peers and eight more:
- * so many may stop reading for good without keeping the others from being served.
- */
-static void bound_in_flight(const struct server *server, int sock)
-{
-	if (server->config.in_flight_limit == UINT64_MAX)
-		return;
-	uint64_t share =
-		server->config.in_flight_limit / (2 * (server->stats.peers / 10 + (uint64_t)8));
-	if (share >= IN_FLIGHT_WHOLE)
-		return;
-	if (share < IN_FLIGHT_MIN)
-		share = IN_FLIGHT_MIN;
-	/* The kernel doubles the value that it is given. */
-	int bytes = (int)share * MESSAGE_CHARGE / 2;
-	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-}
-
 /* Everything that can fail on the way in; nobody has been told yet. */
 static int prepare(struct server *server, struct server_peer *peer)
 {
@@ -168,6 +146,7 @@ static void announce(struct server *server, struct server_peer *peer)
 	list_append(&server->peers, &peer->link);
 	server->stats.peers++;
 	server->stats.joins++;
+	peer->burst_begins = true;
 	peer_set_output(server, peer, OUTPUT_DIRTY);
 }
 
@@ -194,7 +173,6 @@ int server_admit(struct server *server, int sock)
 		return refuse(server, sock,
 			error == -ENOSPC ? WIRE_REFUSAL_FULL : WIRE_REFUSAL_RESOURCES, error);
 	}
-	bound_in_flight(server, sock);
 	announce(server, peer);
 
 	unsigned held_back = 0;
@@ -217,12 +195,11 @@ static void drop_doomed(struct server *server)
 		server->doomed_peers = false;
 		list_for_each_safe (node, &server->peers) {
 			struct server_peer *peer = container_of(node, struct server_peer, link);
-			if (!peer->doomed)
+			if (!peer->doom)
 				continue;
 			server->stats.evictions++;
 			peer_drop(server, peer, LOG_LEVEL_WARNING,
-				"evicted: it does not read; its queue is over --max-queue "
-				"(%llu messages wait)",
+				"evicted: %s (%llu messages wait)", peer->doom,
 				(unsigned long long)peer->queue.messages);
 			break;
 		}
@@ -279,7 +256,7 @@ static void flush_dirty(struct server *server)
 	while (!list_empty(&server->dirty)) {
 		struct server_peer *peer =
 			container_of(server->dirty.next, struct server_peer, out_link);
-		if (peer->doomed)
+		if (peer->doom)
 			peer_set_output(server, peer, OUTPUT_IDLE);
 		else
 			peer_flush(server, peer);

@@ -93,6 +93,20 @@ struct box *box_create(const struct server_config *config)
 	return box;
 }
 
+/* Into the server and out again: the fault tests arm here, so that only its own calls fail. */
+static void around(const struct box *box, bool entering)
+{
+	if (box->around)
+		box->around(entering);
+}
+
+static void run_server(struct box *box)
+{
+	around(box, true);
+	box->due = server_run(box->server, box->now);
+	around(box, false);
+}
+
 /* ---- clients ---- */
 
 static void forget_peer(struct box_client *client, int id)
@@ -145,7 +159,10 @@ int box_connect(struct box *box, unsigned c)
 		abort();
 	memset(client->first_vector, 0xff, BOX_IDS * sizeof(*client->first_vector));
 	memset(client->own, 0xff, sizeof(client->own));
-	return server_admit(box->server, pair[1]);
+	around(box, true);
+	int result = server_admit(box->server, pair[1]);
+	around(box, false);
+	return result;
 }
 
 static void blame(struct box_client *client, const char *violation)
@@ -257,11 +274,15 @@ static bool handle_events(struct box *box)
 	if (poll(polled, n, 0) <= 0)
 		return false;
 	for (unsigned i = 0; i < n; i++) {
+		if (polled[i].revents == 0)
+			continue;
+		around(box, true);
 		if (polled[i].revents & POLLOUT && watched[i]->write)
 			server_peer_writable(box->server, watched[i]->peer);
 		if (polled[i].revents & (POLLIN | POLLHUP | POLLERR))
 			server_peer_readable(box->server, watched[i]->peer);
-		moved |= polled[i].revents != 0;
+		around(box, false);
+		moved = true;
 	}
 	return moved;
 }
@@ -270,9 +291,9 @@ void box_run(struct box *box)
 {
 	int rounds = 0;
 	do {
-		box->due = server_run(box->server, box->now);
+		run_server(box);
 	} while (handle_events(box) && ++rounds < 1000);
-	box->due = server_run(box->server, box->now);
+	run_server(box);
 }
 
 void box_wait(struct box *box, uint64_t ms)

@@ -40,6 +40,7 @@ struct box {
 	int region_fd;
 	int due; /* what server_run() returned last */
 	bool watch_fails;
+	void (*around)(bool entering); /* called before and after each call into the server */
 	unsigned joined, left;
 	struct box_client clients[BOX_MAX_CLIENTS];
 };

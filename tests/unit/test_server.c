@@ -316,6 +316,30 @@ static void test_slow_progress_is_progress(void **state)
 	box_destroy(box);
 }
 
+static void test_sleeper_holds_few_descriptors_in_flight(void **state)
+{
+	(void)state;
+	struct box *box =
+		box_create(&(struct server_config){.vectors = 8, .in_flight_limit = 1024});
+	fill_socket_of_client_0(box);
+	/* It joined when there was room for many; what counts is how many peers there are now. */
+	assert_in_range(box_read(box, 0, UINT32_MAX), 3, 40);
+	box_settle(box);
+	for (unsigned c = 0; c < 60; c++)
+		assert_true(box_sees_everyone(box, c));
+	/* Who reads gets the whole socket: the last one's 483 messages in a few turns. */
+	assert_int_equal(box_connect(box, 60), 0);
+	unsigned turns = 0;
+	do {
+		box_run(box);
+		turns++;
+	} while (box_read(box, 60, UINT32_MAX) > 0);
+	assert_int_equal(box_sees(box, 60), 60);
+	assert_in_range(turns, 2, 9);
+	expect_no_violation(box);
+	box_destroy(box);
+}
+
 static void test_speaking_client_is_dropped(void **state)
 {
 	(void)state;
@@ -422,6 +446,7 @@ int main(void)
 		TEST(test_max_queue_evicts_with_a_reason),
 		TEST(test_stall_timeout_evicts_with_a_reason),
 		TEST(test_slow_progress_is_progress),
+		TEST(test_sleeper_holds_few_descriptors_in_flight),
 		TEST(test_speaking_client_is_dropped),
 		TEST(test_gone_before_it_was_served),
 		TEST(test_refusals_say_why),
