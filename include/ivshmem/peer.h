@@ -24,9 +24,9 @@
  * Descriptors: everything a handle holds is close-on-exec and is closed by ivshmem_close(). The
  * descriptors that functions return stay the handle's: do not close them.
  *
- * Trust: the memory is written by others at any time. Copy a value out once, check the copy, use the
- * copy. Whoever joins the same server can ring any vector, steal the notifications of others and
- * keep ringing after it has left; the protocol cannot prevent it (docs/protocol.md, section 3).
+ * Trust: the memory is written by others at any time. Copy a value out once, check the copy, use
+ * the copy. Whoever joins the same server can ring any vector, steal the notifications of others
+ * and keep ringing after it has left; the protocol cannot prevent it (docs/protocol.md, section 3).
  */
 #ifndef IVSHMEM_PEER_H
 #define IVSHMEM_PEER_H
@@ -37,6 +37,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* What stands from here on is what the library exports; the rest of it is hidden. */
+#pragma GCC visibility push(default)
 
 struct ivshmem_peer;
 
@@ -51,23 +54,26 @@ enum ivshmem_capability {
 };
 
 /*
- * Callbacks, called only from within ivshmem_dispatch(). Each may be NULL. A callback may call any
- * function of this header on the handle except ivshmem_dispatch(), ivshmem_wait() and
- * ivshmem_close().
+ * Callbacks, called only from within ivshmem_dispatch(), and from ivshmem_wait() while it waits for
+ * a vector that has not arrived yet. Each may be NULL. A callback may call any function of this
+ * header on the handle except ivshmem_dispatch(), ivshmem_wait() and ivshmem_close().
  */
 struct ivshmem_listener {
-	/* The first vector of peer `id` has arrived; the others follow one by one (the protocol does
-	 * not say how many there will be, see docs/protocol.md, section 2.4). */
+	/* The first vector of peer `id` has arrived; the others follow one by one (the protocol
+	 * does not say how many there will be, see docs/protocol.md, section 2.4). */
 	void (*peer_joined)(struct ivshmem_peer *peer, void *data, unsigned id);
-	/* Peer `id` can now be rung on `vectors` vectors (0 .. vectors - 1). */
+	/* Peer `id` can now be rung on `vectors` vectors (0 .. vectors - 1). With the own ID: that
+	 * many own vectors have arrived. */
 	void (*vector_added)(struct ivshmem_peer *peer, void *data, unsigned id, unsigned vectors);
 	/* Peer `id` is gone. The ID may come back later as another peer. */
 	void (*peer_left)(struct ivshmem_peer *peer, void *data, unsigned id);
-	/* Own vector `vector` was rung `count` times since it was last read (at least once). */
+	/* Own vector `vector` was rung `count` times since it was last read (at least once). While
+	 * this callback is NULL, ivshmem_dispatch() and ivshmem_get_fd() leave the own vectors
+	 * alone: they are for ivshmem_wait() and ivshmem_vector_fd(), and cost less. */
 	void (*interrupt)(struct ivshmem_peer *peer, void *data, unsigned vector, uint64_t count);
-	/* The server is gone; `error` is 0 for an orderly close, else an errno (EPROTO: it broke the
-	 * protocol). Called once. Region, known peers and doorbells keep working; there will be no
-	 * further joined and left callbacks. */
+	/* The server is gone; `error` is 0 for an orderly close, else an errno (EPROTO: it broke
+	 * the protocol). Called once. Region, known peers and doorbells keep working; there will be
+	 * no further joined and left callbacks. */
 	void (*server_lost)(struct ivshmem_peer *peer, void *data, int error);
 };
 
@@ -78,9 +84,9 @@ enum ivshmem_protocol {
 };
 
 /*
- * How to open. Zero-initialise (`= {0}` or IVSHMEM_PARAMS_INIT) and set what you need; a zero means
- * the stated default. `struct_size` must be sizeof(struct ivshmem_params), which lets later versions
- * append members.
+ * How to open. Start from IVSHMEM_PARAMS_INIT and set what you need; a zero means the stated
+ * default. `struct_size` must be sizeof(struct ivshmem_params), as the initialiser has it, which
+ * lets later versions append members.
  */
 struct ivshmem_params {
 	size_t struct_size;
@@ -88,16 +94,21 @@ struct ivshmem_params {
 	void *data;                              /* handed to the callbacks */
 	int timeout_ms;       /* connect and handshake together; 0: 5000; negative: no limit */
 	int protocol;         /* enum ivshmem_protocol, for unix: and region: */
-	unsigned max_peers;   /* most peers to remember; 0: 65536 */
+	unsigned max_peers;   /* most peers to remember; 0: 65536. Others do not exist for us. */
 	unsigned max_vectors; /* most vectors a peer to remember; 0: 2048. More are closed. */
-	unsigned max_fds;     /* most descriptors to hold; 0: no limit but RLIMIT_NOFILE */
+	unsigned max_fds;     /* most descriptors to hold of all other peers together; 0: no limit
+				 but RLIMIT_NOFILE. More are closed: such a peer is listed, but can
+				 be rung on fewer vectors or none. */
 	uint64_t map_limit;   /* largest region to map, bytes; 0: no limit (EFBIG above it) */
 	int read_only;        /* map the region without write permission */
-	char *error_text;     /* receives one line on failure that says what to do next; may be NULL */
-	size_t error_size;    /* bytes at error_text; 256 is plenty */
+	char *error_text;  /* receives one line on failure that says what to do next; may be NULL */
+	size_t error_size; /* bytes at error_text; 256 is plenty */
 };
 
-#define IVSHMEM_PARAMS_INIT {sizeof(struct ivshmem_params)}
+#define IVSHMEM_PARAMS_INIT                                                                        \
+	{                                                                                          \
+		.struct_size = sizeof(struct ivshmem_params)                                       \
+	}
 
 /*
  * Open a peer by URI:
@@ -113,9 +124,10 @@ struct ivshmem_params {
  * final; peers and own vectors arrive through ivshmem_dispatch(). Close it with ivshmem_close().
  *
  * errno: EINVAL (URI or params malformed), ENOTSUP (unknown scheme), ENAMETOOLONG (socket path over
- * 107 bytes), ENOENT, ECONNREFUSED, EACCES (from connect or open), ETIMEDOUT (handshake not finished
- * in time), ECONNRESET (server closed during the handshake), EPROTO (server broke the protocol or
- * speaks another version), EUSERS (server refused: full), EFBIG (over map_limit), EMFILE, ENOMEM.
+ * 107 bytes), ENOENT, ECONNREFUSED, EACCES (from connect or open), ETIMEDOUT (handshake not
+ * finished in time), ECONNRESET (server closed during the handshake), EPROTO (server broke the
+ * protocol or speaks another version), EUSERS (server refused: full), EFBIG (over map_limit),
+ * EMFILE, ENOMEM.
  * Source: docs/protocol.md, sections 2.2 and 2.3.
  */
 struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *params);
@@ -146,7 +158,8 @@ int ivshmem_get_fd(const struct ivshmem_peer *peer);
  * Process what has arrived and call the listener. Waits up to `timeout_ms` milliseconds for the
  * first event (0: not at all; negative: without limit), then handles what is there without waiting,
  * at most 1024 messages and each vector once.
- * Returns the number of server messages and interrupts handled; 0 means that the time passed.
+ * Returns the number of server messages and interrupts handled, the loss of the server being one;
+ * 0 means that the time passed.
  * errno: EINTR (a signal came while waiting), EMFILE (no descriptor free for a message: the server
  * is taken as lost). Losing the server is a callback, not an error.
  */
@@ -160,14 +173,15 @@ int ivshmem_dispatch(struct ivshmem_peer *peer, int timeout_ms);
 int ivshmem_peers(const struct ivshmem_peer *peer, unsigned *ids, size_t n);
 
 /*
- * Number of vectors on which `id` can be rung; for the own ID, the number of own vectors received so
- * far. errno: ENOENT (no such peer), ENOTSUP (transport cannot tell).
+ * Number of vectors on which `id` can be rung; for the own ID, the number of own vectors received
+ * so far. errno: ENOENT (no such peer), ENOTSUP (transport cannot tell).
  */
 int ivshmem_vectors(const struct ivshmem_peer *peer, unsigned id);
 
 /*
- * Ring vector `vector` of peer `id` (the own ID is allowed and loops back). Never blocks. Doorbells
- * that the other side has not read yet merge into one.
+ * Ring vector `vector` of peer `id` (the own ID is allowed and loops back). Doorbells that the
+ * other side has not read yet merge into one. Does not block, unless a hostile peer has both filled
+ * the counter and made the shared descriptor blocking (docs/protocol.md, section 3.2).
  * errno: ENOENT (no such peer), EINVAL (no such vector), ENOTSUP (no IVSHMEM_CAP_NOTIFY).
  * Source: docs/protocol.md, section 3.
  */
@@ -179,9 +193,11 @@ int ivshmem_notify(struct ivshmem_peer *peer, unsigned id, unsigned vector);
  * were merged. Does not look at the server's messages and calls no listener; call
  * ivshmem_dispatch(peer, 0) now and then to keep the peer list current. If the vector has not
  * arrived from the server yet, waits for that too (handling server messages meanwhile).
+ * While answers keep coming within microseconds it looks for up to 50 us before it sleeps.
  * Returns 1 if rung, 0 if the time passed.
  * errno: EINTR, ENOTSUP (no IVSHMEM_CAP_INTERRUPT), EINVAL (vector above the limit), ENOENT (the
- * server is gone and the vector will never arrive).
+ * server is gone and the vector will never arrive), EPROTO (the server gave something else than a
+ * doorbell).
  */
 int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uint64_t *count);
 
@@ -198,6 +214,8 @@ int ivshmem_connected(const struct ivshmem_peer *peer);
 
 /* Version of the library, "MAJOR.MINOR.PATCH". */
 const char *ivshmem_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

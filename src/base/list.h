@@ -40,6 +40,7 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): the macros declare `pos`. */
 #define list_for_each(pos, head)                                                                   \
 	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 
@@ -47,5 +48,6 @@ static inline void list_remove(struct list *node)
 #define list_for_each_safe(pos, head)                                                              \
 	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);              \
 		pos = pos##_next, pos##_next = pos->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

@@ -172,6 +172,12 @@ static inline int scripted_bell(void)
 	return fd;
 }
 
+/* Are we under an emulator of another processor (qemu-user)? It does not know this call. */
+static inline bool scripted_emulated(void)
+{
+	return syscall(SYS_preadv2, -1, NULL, 0L, -1L, -1L, 0) < 0 && errno == ENOSYS;
+}
+
 /* Was this doorbell rung since the last look? */
 static inline bool scripted_rung(int bell)
 {

@@ -323,7 +323,8 @@ static void test_too_many_descriptors(void **state)
 	(void)state;
 
 	snprintf(expected, sizeof(expected), "lost(%d) ", EPROTO);
-	for (size_t n = 2; n <= N_BELLS + 2; n++) {
+	/* An emulator loses those that do not fit, and leaks them. */
+	for (size_t n = 2; n <= (scripted_emulated() ? N_BELLS : N_BELLS + 2); n++) {
 		struct scripted server = {0};
 		struct ivshmem_peer *peer = open_as_7(&server, NULL);
 		int fds[N_BELLS + 2];

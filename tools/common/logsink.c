@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Theory of operation. Four combinations of text and destination, one sink function: it builds the
- * line, then hands it over. syslog's own macros are called LOG_DEBUG and so on and do not clash with
- * enum log_level. A line that cannot be written is dropped: a log has nobody to complain to.
+ * line, then hands it over. syslog's own macros are called LOG_DEBUG and so on and do not clash
+ * with enum log_level. A line that cannot be written is dropped: a log has nobody to complain to.
  */
 #include "common/logsink.h"
 

@@ -8,9 +8,9 @@
 #include <stdbool.h>
 
 /*
- * `format` is "plain" or "json", `target` is "stderr" or "syslog": the arguments of --log-format and
- * --log-target. `program` must outlive the log. The level starts as LOG_LEVEL_INFO; set log->level
- * to change it. Each line is one write, so lines of several processes do not mix.
+ * `format` is "plain" or "json", `target` is "stderr" or "syslog". `program` must outlive the log.
+ * The level starts as LOG_LEVEL_INFO; set log->level to change it. Each line is one write, so lines
+ * of several processes do not mix.
  *
  *   plain  PROGRAM: [error: |warning: |debug: ]TEXT
  *   json   {"time":"2026-01-31T12:00:00.123Z","level":"info","program":...,"pid":...,"message":...}

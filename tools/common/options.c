@@ -19,7 +19,7 @@
 #define MS_PER_SCALE 1000
 
 static const struct option_def builtin[] = {
-	{OPTION_HELP, "help", NULL, "print this help and exit", "Information:"},
+	{OPTION_HELP, "help", NULL, "print this help and exit", "Information"},
 	{OPTION_VERSION, "version", NULL, "print the version and exit", NULL},
 	{0},
 };
@@ -35,7 +35,8 @@ int options_complain(const struct option_table *table, const char *format, ...)
 	return -1;
 }
 
-/* Print `text` broken at blanks, from column `column` on; further lines are indented to `indent`. */
+/* Print `text` broken at blanks, from column `column` on; further lines are indented to `indent`.
+ */
 static void print_wrapped(FILE *out, const char *text, int column, int indent)
 {
 	while (*text) {
@@ -54,11 +55,11 @@ static void print_wrapped(FILE *out, const char *text, int column, int indent)
 static void print_option(FILE *out, const struct option_def *option)
 {
 	if (option->group)
-		fprintf(out, "\n%s\n", option->group);
+		fprintf(out, "\n%s:\n", option->group);
 
 	int letter = option->key == OPTION_HELP ? 'h' : option->key;
-	int column = letter < OPTION_HELP ? fprintf(out, "  -%c, ", letter)
-					  : fprintf(out, "      ");
+	int column =
+		letter < OPTION_HELP ? fprintf(out, "  -%c, ", letter) : fprintf(out, "      ");
 	column += fprintf(out, "--%s", option->name);
 	if (option->argument)
 		column += fprintf(out, " %s", option->argument);
@@ -116,7 +117,7 @@ static int build_tables(struct getopt_tables *tables, const struct option_def *o
 		return -ENOMEM;
 
 	/* '+': stop at the first argument that is no option. ':': tell a missing argument apart. */
-	strcpy(tables->letters, "+:h");
+	memcpy(tables->letters, "+:h", 4);
 	n = 0;
 	add_options(tables, options, &n);
 	add_options(tables, builtin, &n);
@@ -129,11 +130,11 @@ static int complain_option(const struct option_table *table, int result, char **
 	if (result == ':')
 		return options_complain(table, "option '%s' needs an argument", given);
 	if (optopt == 0)
-		return options_complain(table, "there is no option '%s', or it is ambiguous",
-			given);
+		return options_complain(
+			table, "there is no option '%s', or it is ambiguous", given);
 	if (strncmp(given, "--", 2) == 0)
-		return options_complain(table, "option '%.*s' takes no argument",
-			(int)strcspn(given, "="), given);
+		return options_complain(
+			table, "option '%.*s' takes no argument", (int)strcspn(given, "="), given);
 	return options_complain(table, "there is no option '-%c'", optopt);
 }
 
@@ -146,8 +147,8 @@ static void print_and_exit(const struct option_table *table, int key)
 	exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-int options_parse(const struct option_table *table, int argc, char **argv, option_handler *handle,
-	void *data)
+int options_parse(
+	const struct option_table *table, int argc, char **argv, option_handler *handle, void *data)
 {
 	struct getopt_tables tables = {0};
 	int result = build_tables(&tables, table->options);

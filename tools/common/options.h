@@ -19,8 +19,8 @@ struct option_def {
 
 /*
  * Program name, one-line synopsis (what follows the program's name), description, options, and text
- * for after the options (examples, exit codes; printed as it is, NULL for none). The table ends with
- * an entry whose name is NULL. -h, --help and --version are added by themselves.
+ * for after the options (examples, exit codes; printed as it is, NULL for none). The table ends
+ * with an entry whose name is NULL. -h, --help and --version are added by themselves.
  */
 struct option_table {
 	const char *program, *synopsis, *description, *epilogue;

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * A doorbell is an eventfd whose open file description all peers share, and with it O_NONBLOCK:
+ * anybody can clear the flag for everybody, and read what was meant for us. So a reader that polls
+ * first and reads then could still sleep for ever. preadv2() has a flag of its own, RWF_NOWAIT,
+ * that nobody else can take away; it costs the same as read(). It is called by number because
+ * older C libraries do not wrap it; an emulator without it gets a plain read().
+ *
+ * There is no such flag for the write: eventfd refuses it. A write blocks only where a hostile peer
+ * has filled the counter (it takes one write of 2^64 - 2) and cleared O_NONBLOCK. Polling first
+ * would cost every honest ring a system call and still leave a window, so we do not; the kernel
+ * lets the process be killed while it hangs there, and any reader of the vector frees it.
+ */
+#include "client/doorbell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int doorbell_prepare(int fd)
+{
+	/* Shared with everybody: written only if it has to be. */
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0)
+		return -errno;
+	if (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+int doorbell_ring(int fd)
+{
+	const uint64_t one = 1;
+	ssize_t written;
+	do {
+		written = write(fd, &one, sizeof(one));
+	} while (written < 0 && errno == EINTR);
+	return written < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int doorbell_take(int fd, uint64_t *count)
+{
+	struct iovec iov = {.iov_base = count, .iov_len = sizeof(*count)};
+	/* Offset -1: the current position. It is passed in halves, low one first. */
+	ssize_t got = syscall(SYS_preadv2, fd, &iov, 1L, -1L, -1L, RWF_NOWAIT);
+	if (got < 0 && (errno == ENOSYS || errno == EOPNOTSUPP))
+		got = read(fd, count, sizeof(*count));
+	if (got == (ssize_t)sizeof(*count))
+		return 1;
+	if (got >= 0)
+		return -EPROTO;
+	return errno == EAGAIN || errno == EINTR ? 0 : -EPROTO;
+}

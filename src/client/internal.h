@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of src/client share among themselves. */
+#ifndef CLIENT_INTERNAL_H
+#define CLIENT_INTERNAL_H
+
+#include "base/clock.h"
+#include "client/client.h"
+
+#include <limits.h>
+
+/* A point in time, ms; UINT64_MAX: never. */
+static inline uint64_t deadline_after(int timeout_ms)
+{
+	return timeout_ms < 0 ? UINT64_MAX : clock_ms() + (uint64_t)timeout_ms;
+}
+
+/* What is left until then, as poll() wants it. */
+static inline int deadline_left(uint64_t deadline)
+{
+	if (deadline == UINT64_MAX)
+		return -1;
+	uint64_t now = clock_ms();
+	if (now >= deadline)
+		return 0;
+	return deadline - now > INT_MAX ? INT_MAX : (int)(deadline - now);
+}
+
+/* Data of an epoll event: the number of an own vector, or one of these. */
+#define SERVER_EVENT  UINT32_MAX
+#define HANDLED_EVENT (UINT32_MAX - 1)
+
+/* client_next(): the server closed the connection between two messages. */
+#define CLIENT_EOF (-ENODATA)
+
+/*
+ * The next event from the server: 1 and *event, 0 if there is none now, CLIENT_EOF, or -errno if
+ * the connection is of no use any more (-EPROTO: the server sent nonsense).
+ */
+int client_next(struct client *client, struct wire_event *event);
+
+/* Take in an event, except errors, and call the listener unless the handshake is still on.
+ * 0, or -errno if the connection is of no use any more. Takes event->fd over. */
+int client_handle(struct client *client, const struct wire_event *event);
+
+/* Wait until own vector `vector` is there, handling server messages: 1, 0 if the time passed,
+ * -errno. */
+int client_await_vector(struct client *client, unsigned vector, uint64_t deadline);
+
+/* Wait for `fd` to be readable: 1, 0 if the time passed, -errno. */
+int client_poll(int fd, uint64_t deadline);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "../../tools/common/options.h"
+
+#include "../../tools/common/logsink.h"
+
+#include "fdcheck.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const struct option_def options[] = {
+	{'S', "socket", "PATH", "where (default: /tmp/x)", "Group"},
+	{'v', "verbose", NULL, "talk", NULL},
+	{OPTION_FIRST, "a-very-long-name-of-an-option", "ARGUMENT",
+		"a help text that is much too long for one line of a hundred columns and so has to "
+		"be broken at a blank (default: 1234567890)",
+		NULL},
+	{OPTION_FIRST + 1, "json", NULL, "objects", NULL},
+	{0},
+};
+
+static const struct option_table table = {
+	.program = "program",
+	.synopsis = "[OPTION]...",
+	.description = "A program.",
+	.epilogue = "The end.\n",
+	.options = options,
+};
+
+struct seen {
+	int n, keys[8];
+	const char *arguments[8];
+};
+
+static int note(void *data, int key, const char *argument)
+{
+	struct seen *seen = data;
+	if (argument && strcmp(argument, "bad") == 0)
+		return -1;
+	seen->keys[seen->n] = key;
+	seen->arguments[seen->n++] = argument;
+	return 0;
+}
+
+/* Runs options_parse() in a child, since --help exits, with stdout and stderr going to `out`. */
+static int run(char out[4096], char **argv)
+{
+	int argc = 0;
+	int pipe_fds[2];
+	while (argv[argc])
+		argc++;
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		struct seen seen = {0};
+		dup2(pipe_fds[1], STDOUT_FILENO);
+		dup2(pipe_fds[1], STDERR_FILENO);
+		_exit(options_parse(&table, argc, argv, note, &seen) < 0 ? 77 : 78);
+	}
+	close(pipe_fds[1]);
+	size_t used = 0;
+	ssize_t n;
+	while ((n = read(pipe_fds[0], out + used, 4095 - used)) > 0)
+		used += (size_t)n;
+	out[used] = '\0';
+	close(pipe_fds[0]);
+	int status;
+	waitpid(child, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+static void test_options_and_arguments_in_order(void **state)
+{
+	(void)state;
+	char *argv[] = {"program", "-vS", "one", "--socket=two", "--socket", "three", "--json",
+		"word", "-v", NULL};
+	struct seen seen = {0};
+	assert_int_equal(options_parse(&table, 9, argv, note, &seen), 7);
+	assert_int_equal(seen.n, 5);
+	assert_int_equal(seen.keys[0], 'v');
+	assert_null(seen.arguments[0]);
+	assert_int_equal(seen.keys[1], 'S');
+	assert_string_equal(seen.arguments[1], "one");
+	assert_string_equal(seen.arguments[2], "two");
+	assert_string_equal(seen.arguments[3], "three");
+	assert_int_equal(seen.keys[4], OPTION_FIRST + 1);
+}
+
+static void test_double_dash_ends_the_options(void **state)
+{
+	(void)state;
+	char *argv[] = {"program", "--", "-v", NULL};
+	struct seen seen = {0};
+	assert_int_equal(options_parse(&table, 3, argv, note, &seen), 2);
+	assert_int_equal(seen.n, 0);
+}
+
+static void test_a_second_parse_starts_over(void **state)
+{
+	(void)state;
+	char *argv[] = {"program", "-v", "word", NULL};
+	for (int i = 0; i < 2; i++) {
+		struct seen seen = {0};
+		assert_int_equal(options_parse(&table, 3, argv, note, &seen), 2);
+		assert_int_equal(seen.n, 1);
+	}
+}
+
+static void test_handler_can_refuse(void **state)
+{
+	(void)state;
+	char *argv[] = {"program", "-S", "bad", NULL};
+	struct seen seen = {0};
+	assert_int_equal(options_parse(&table, 3, argv, note, &seen), -1);
+}
+
+static void test_mistakes_are_one_line_that_names_them(void **state)
+{
+	(void)state;
+	static struct {
+		char *argv[3];
+		const char *text;
+	} cases[] = {
+		{{"program", "-x"}, "program: there is no option '-x'"},
+		{{"program", "-vx"}, "program: there is no option '-x'"},
+		{{"program", "--nothing"}, "program: there is no option '--nothing'"},
+		{{"program", "-S"}, "program: option '-S' needs an argument"},
+		{{"program", "--socket"}, "program: option '--socket' needs an argument"},
+		{{"program", "--json=yes"}, "program: option '--json' takes no argument"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char out[4096];
+		assert_int_equal(run(out, cases[i].argv), 77);
+		assert_memory_equal(out, cases[i].text, strlen(cases[i].text));
+		assert_non_null(strstr(out, "program --help"));
+		assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
+	}
+}
+
+static void test_help_and_version_exit_0(void **state)
+{
+	(void)state;
+	char out[4096];
+	assert_int_equal(run(out, (char *[]){"program", "--version", NULL}), 0);
+	assert_memory_equal(out, "program ", 8);
+	assert_int_equal(run(out, (char *[]){"program", "-h", NULL}), 0);
+	char with_long[4096];
+	assert_int_equal(run(with_long, (char *[]){"program", "--help", NULL}), 0);
+	assert_string_equal(out, with_long);
+}
+
+static void test_help_is_aligned_and_narrow(void **state)
+{
+	(void)state;
+	char out[4096];
+	run(out, (char *[]){"program", "--help", NULL});
+	assert_non_null(strstr(out, "Usage: program [OPTION]...\nA program.\n\nGroup:\n"));
+	assert_non_null(strstr(out, "\n  -S, --socket PATH           where (default: /tmp/x)\n"));
+	assert_non_null(strstr(out, "\n      --json                  objects\n"));
+	assert_non_null(strstr(out,
+		"\n      --a-very-long-name-of-an-option ARGUMENT\n"
+		"                              a help text"));
+	assert_non_null(strstr(out, "\n  -h, --help "));
+	assert_non_null(strstr(out, "\n      --version "));
+	assert_non_null(strstr(out, "\nThe end.\n"));
+	for (char *line = strtok(out, "\n"); line; line = strtok(NULL, "\n"))
+		assert_true(strlen(line) < 100);
+}
+
+static void test_seconds(void **state)
+{
+	(void)state;
+	int ms = -7;
+	assert_int_equal(parse_seconds("2", &ms), 0);
+	assert_int_equal(ms, 2000);
+	assert_int_equal(parse_seconds("0.25", &ms), 0);
+	assert_int_equal(ms, 250);
+	assert_int_equal(parse_seconds("0", &ms), 0);
+	assert_int_equal(ms, 0);
+	/* Never shorter than asked for: a tiny time is not "at once". */
+	assert_int_equal(parse_seconds("0.0001", &ms), 0);
+	assert_int_equal(ms, 1);
+	assert_int_equal(parse_seconds("1000000", &ms), 0);
+	assert_int_equal(ms, 1000000000);
+
+	ms = 5;
+	assert_int_equal(parse_seconds("1000001", &ms), -ERANGE);
+	static const char *const wrong[] = {"", "x", "-1", "1s", " 1", "0x10", "1e3", "nan", "inf"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(parse_seconds(wrong[i], &ms), -EINVAL);
+	assert_int_equal(ms, 5);
+}
+
+/* Logs one line of each level with stderr going to `out`. */
+static void capture_log(const char *format, char out[4096])
+{
+	int pipe_fds[2];
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	struct log *log = logsink_open(format, "stderr", "program");
+	assert_non_null(log);
+
+	dup2(pipe_fds[1], STDERR_FILENO);
+	log_error(log, "it \"broke\" at %s", "/tmp/\xff");
+	log_warning(log, "careful");
+	log_info(log, "peer %d joined", 3);
+	log_debug(log, "not seen at this level");
+	dup2(saved, STDERR_FILENO);
+
+	logsink_close(log);
+	close(saved);
+	close(pipe_fds[1]);
+	ssize_t n = read(pipe_fds[0], out, 4095);
+	assert_true(n >= 0);
+	out[n] = '\0';
+	close(pipe_fds[0]);
+}
+
+static void test_plain_log(void **state)
+{
+	(void)state;
+	char out[4096];
+	capture_log("plain", out);
+	assert_string_equal(out,
+		"program: error: it \"broke\" at /tmp/\xff\n"
+		"program: warning: careful\n"
+		"program: peer 3 joined\n");
+}
+
+static void test_json_log_is_valid_even_if_the_text_is_not(void **state)
+{
+	(void)state;
+	char out[4096];
+	capture_log("json", out);
+	assert_memory_equal(out, "{\"time\":\"2", 10);
+	assert_non_null(strstr(out, "\"level\":\"error\",\"program\":\"program\",\"pid\":"));
+	assert_non_null(strstr(out, "\"message\":\"it \\\"broke\\\" at /tmp/?\"}\n{\"time\""));
+	assert_non_null(strstr(out, "\"message\":\"peer 3 joined\"}\n"));
+}
+
+static void test_unknown_log_formats(void **state)
+{
+	(void)state;
+	errno = 0;
+	assert_null(logsink_open("xml", "stderr", "program"));
+	assert_int_equal(errno, EINVAL);
+	assert_null(logsink_open("plain", "printer", "program"));
+	assert_true(logsink_format_is_valid("json") && logsink_target_is_valid("syslog"));
+	assert_false(logsink_format_is_valid("") || logsink_target_is_valid("stdout"));
+	logsink_close(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_options_and_arguments_in_order),
+		TEST(test_double_dash_ends_the_options),
+		TEST(test_a_second_parse_starts_over),
+		TEST(test_handler_can_refuse),
+		TEST(test_mistakes_are_one_line_that_names_them),
+		TEST(test_help_and_version_exit_0),
+		TEST(test_help_is_aligned_and_narrow),
+		TEST(test_seconds),
+		TEST(test_plain_log),
+		TEST(test_json_log_is_valid_even_if_the_text_is_not),
+		TEST(test_unknown_log_formats),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
