@@ -312,14 +312,18 @@ int client_vectors(const struct client *client, unsigned id)
 	return entry ? (int)entry->count : -ENOENT;
 }
 
-int client_notify(const struct client *client, unsigned id, unsigned vector)
+int client_doorbell_fd(const struct client *client, unsigned id, unsigned vector)
 {
 	const struct peer_entry *entry = entry_of(client, id);
 	if (!entry)
 		return -ENOENT;
-	if (vector >= entry->count)
-		return -EINVAL;
-	return doorbell_ring(entry->bells[vector]);
+	return vector < entry->count ? entry->bells[vector] : -EINVAL;
+}
+
+int client_notify(const struct client *client, unsigned id, unsigned vector)
+{
+	int bell = client_doorbell_fd(client, id, vector);
+	return bell < 0 ? bell : doorbell_ring(bell);
 }
 
 int client_await_vector(struct client *client, unsigned vector, uint64_t deadline)

@@ -75,5 +75,6 @@ int client_vectors(const struct client *client, unsigned id);
 int client_notify(const struct client *client, unsigned id, unsigned vector);
 int client_wait(struct client *client, unsigned vector, int timeout_ms, uint64_t *count);
 int client_vector_fd(struct client *client, unsigned vector);
+int client_doorbell_fd(const struct client *client, unsigned id, unsigned vector);
 
 #endif

@@ -17,10 +17,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT /* nor define this */
+#define RWF_NOWAIT 0x8
+#endif
 
 int doorbell_prepare(int fd)
 {

@@ -73,8 +73,8 @@ static int connect_to(struct client *client, const char *path, uint64_t deadline
 		if (left == 0)
 			return -ETIMEDOUT;
 		if (left > 0) {
-			struct timeval limit = {
-				.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+			struct timeval limit = {.tv_sec = left / 1000};
+			limit.tv_usec = (suseconds_t)(left % 1000) * 1000;
 			if (setsockopt(client->sock, SOL_SOCKET, SO_SNDTIMEO, &limit,
 				    sizeof(limit)) < 0)
 				return -errno;
@@ -87,8 +87,8 @@ static int connect_to(struct client *client, const char *path, uint64_t deadline
 }
 
 /*
- * The two generations of the protocol meet (section 2.7). What each takes the other for can mostly
- * be told from the first two messages, and then the remedy is one option.
+ * The two generations of the protocol meet (docs/protocol.md, section 2.7). What each takes the
+ * other for can mostly be told from the first two messages, and then the remedy is one option.
  */
 static int explain_mixed(struct client_error *error, const char *path, bool current)
 {

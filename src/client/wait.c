@@ -3,28 +3,29 @@
  * Theory of operation
  *
  * A process that rings and waits for the answer spends nearly all of the round trip on falling
- * asleep and being woken. Measured on two processors of a virtual machine, two processes ringing
- * each other, medians of interleaved runs, as multiples of the same with bare blocking read() and
+ * asleep and being woken. Two processes of a virtual machine with two processors ringing each
+ * other, medians of interleaved runs, as multiples of the same with bare blocking read() and
  * write():
  *
- *                                            two CPUs   one CPU   two CPUs, both busy with others
- *   read, sleep in poll(), read                1.11       1.40      1.11
- *   sleep in poll() first, then read           1.12       1.40      1.11
- *   epoll_wait(), read                         1.10       1.44      1.17
- *   poll(), vector also in an epoll set        1.18       1.44      1.17
- *   read, sched_yield() once, read, sleep      1.05       1.08      95
- *   read and sched_yield() 8 times, sleep      0.11       1.09      433
- *   read for 5 .. 50 us, sleep                 0.11     6 .. 45     0.12
+ *                                               two CPUs   one CPU   two CPUs, others busy on both
+ *   read; if nothing, poll(), read                1.11       1.40        1.11
+ *   poll(), read                                  1.12       1.40        1.11
+ *   epoll_wait(), read                            1.10       1.44        1.17
+ *   poll(), read; vector also in an epoll set     1.18       1.44        1.17
+ *   read, sched_yield(), read, poll(), read       1.05       1.08       95
+ *   8 times read and sched_yield(), poll()        0.11       1.09      433
+ *   read for 5 / 20 / 50 us, then poll()          0.11     6 / 19 / 45   0.12
+ *   this file, through the whole library          0.12       1.31        0.13
  *
  * A bare blocking read() is not to be had: the eventfd is non-blocking, for all who share it, and
  * must stay so. Yielding looks best until somebody else wants the processor: then each call gives
  * away a whole time slice, 4 ms here. Reading for a while is best wherever the other side runs
- * elsewhere and never helps where it cannot.
+ * elsewhere, and never helps where it cannot.
  *
  * So we try, and learn: a wait first reads for up to SPIN_NS. If that did not help, the next one
  * sleeps at once, then the next 3, 7, .. SPIN_BACKOFF_MAX, until one try helps again. Peers that
- * answer quickly are met in a tenth of the time; one that waits for rare rings, or shares a
- * processor with its counterpart, sleeps, and pays 50 us in a thousand waits to look again.
+ * answer quickly are met in an eighth of the time; one that waits for rare rings, or shares a
+ * processor with its counterpart, sleeps, and pays 50 us once in a thousand waits to look again.
  */
 #include "client/client.h"
 #include "client/doorbell.h"

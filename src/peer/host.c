@@ -55,6 +55,11 @@ static int host_vector_fd(struct ivshmem_peer *peer, unsigned vector)
 	return client_vector_fd(client_of(peer), vector);
 }
 
+static int host_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector)
+{
+	return client_doorbell_fd(client_of(peer), id, vector);
+}
+
 static bool host_connected(const struct ivshmem_peer *peer)
 {
 	return client_of(peer)->sock >= 0;
@@ -68,6 +73,7 @@ static const struct peer_ops host_ops = {
 	.notify = host_notify,
 	.wait = host_wait,
 	.vector_fd = host_vector_fd,
+	.doorbell_fd = host_doorbell_fd,
 	.connected = host_connected,
 };
 

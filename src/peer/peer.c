@@ -86,24 +86,24 @@ static int copy_params(struct ivshmem_params *params, const struct ivshmem_param
 	return 0;
 }
 
-struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *from)
+struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *params)
 {
 	struct ivshmem_peer *peer = NULL;
-	struct ivshmem_params params;
+	struct ivshmem_params ours;
 	struct peer_error error = {""};
-	int err = copy_params(&params, from);
+	int err = copy_params(&ours, params);
 
 	if (err < 0)
 		snprintf(error.text, sizeof(error.text),
 			"parameters of ivshmem_open(): start from "
 			"IVSHMEM_PARAMS_INIT");
 	else
-		err = open_uri(&peer, uri, &params, &error);
+		err = open_uri(&peer, uri, &ours, &error);
 	if (err == 0)
 		return peer;
 
-	if (params.error_text && params.error_size > 0)
-		snprintf(params.error_text, params.error_size, "%s",
+	if (ours.error_text && ours.error_size > 0)
+		snprintf(ours.error_text, ours.error_size, "%s",
 			error.text[0] ? error.text : strerror(-err));
 	errno = -err;
 	return NULL;
@@ -182,6 +182,12 @@ int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uin
 int ivshmem_vector_fd(struct ivshmem_peer *peer, unsigned vector)
 {
 	return result(peer->ops->vector_fd ? peer->ops->vector_fd(peer, vector) : -ENOTSUP);
+}
+
+int ivshmem_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector)
+{
+	return result(
+		peer->ops->doorbell_fd ? peer->ops->doorbell_fd(peer, id, vector) : -ENOTSUP);
 }
 
 int ivshmem_connected(const struct ivshmem_peer *peer)

@@ -26,6 +26,7 @@ struct peer_ops {
 	int (*notify)(struct ivshmem_peer *peer, unsigned id, unsigned vector);
 	int (*wait)(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uint64_t *count);
 	int (*vector_fd)(struct ivshmem_peer *peer, unsigned vector);
+	int (*doorbell_fd)(const struct ivshmem_peer *peer, unsigned id, unsigned vector);
 	bool (*connected)(const struct ivshmem_peer *peer);
 };
 

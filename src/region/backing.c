@@ -40,18 +40,6 @@
 
 #define DEFAULT_MODE 0600
 
-bool shm_name(const char *name, char out[SHM_NAME_SIZE])
-{
-	name += name[0] == '/';
-	size_t length = strlen(name);
-	if (length == 0 || length > SHM_NAME_SIZE - 3 || strchr(name, '/') ||
-		strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return false;
-	out[0] = '/';
-	memcpy(out + 1, name, length + 1);
-	return true;
-}
-
 static int set_mode(int fd, const struct region_config *config, struct region_error *error)
 {
 	mode_t mode = config->mode ? config->mode : DEFAULT_MODE;

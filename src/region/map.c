@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,6 +53,18 @@ void region_unmap(void *address, uint64_t size)
 {
 	if (address)
 		munmap(address, (size_t)size);
+}
+
+bool shm_name(const char *name, char out[SHM_NAME_SIZE])
+{
+	name += name[0] == '/';
+	size_t length = strlen(name);
+	if (length == 0 || length > SHM_NAME_SIZE - 3 || strchr(name, '/') ||
+		strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return false;
+	out[0] = '/';
+	memcpy(out + 1, name, length + 1);
+	return true;
 }
 
 int region_open_shm(const char *name, bool read_only)

@@ -36,6 +36,7 @@ struct server_peer {
 	unsigned window;        /* messages that may be unread; 0: as many as the kernel likes */
 	uint32_t position;      /* among the live peers, at farewell */
 	uint64_t burst;         /* messages of its own join: not charged to max_queue */
+	int unread;             /* bytes in its socket when it was last looked at */
 	uint64_t blocked_since; /* ms */
 	void *data;
 };
@@ -55,6 +56,7 @@ struct server {
 	struct server_stats stats;
 	uint64_t now; /* ms, as of the last server_run() */
 	uint64_t retry_at, retry_delay;
+	uint64_t check_at; /* earliest time at which a blocked peer is stalled; UINT64_MAX: none */
 	bool doomed_peers;
 	bool leaving;       /* the server is going: departures are not announced any more */
 	uint16_t *farewell; /* IDs of the peers that were live at farewell */
@@ -65,6 +67,13 @@ struct server_peer *peer_create(struct server *server, int sock);
 void peer_destroy(struct server_peer *peer);
 void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Bytes that the peer has not read yet, as the kernel charges them. */
+int peer_unread(const struct server_peer *peer);
+
+/* When it is stalled if it reads nothing until then (ms); UINT64_MAX: never. */
+uint64_t peer_deadline(const struct server *server, const struct server_peer *peer);
+
 void peer_set_output(struct server *server, struct server_peer *peer, enum output_state output);
 
 /* Queue `kind` of `member` to `peer`; the room need not be reserved. */

@@ -2,8 +2,10 @@
 #include "server/internal.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,11 +21,26 @@ struct server_peer *peer_create(struct server *server, int sock)
 	return peer;
 }
 
+int peer_unread(const struct server_peer *peer)
+{
+	int bytes = 0;
+	return ioctl(peer->sock, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+/* When a peer that reads nothing from now on is stalled. */
+uint64_t peer_deadline(const struct server *server, const struct server_peer *peer)
+{
+	uint64_t timeout = server->config.stall_timeout_ms;
+	return timeout > 0 ? peer->blocked_since + timeout : UINT64_MAX;
+}
+
 void peer_set_output(struct server *server, struct server_peer *peer, enum output_state output)
 {
 	if (peer->output == output)
 		return;
 	bool was_blocked = peer->output == OUTPUT_BLOCKED;
+	if (output == OUTPUT_BLOCKED || output == OUTPUT_STARVED)
+		peer->unread = peer_unread(peer);
 	peer->output = output;
 	list_remove(&peer->out_link);
 	switch (output) {
@@ -34,6 +51,8 @@ void peer_set_output(struct server *server, struct server_peer *peer, enum outpu
 		break;
 	case OUTPUT_BLOCKED:
 		list_append(&server->blocked, &peer->out_link);
+		if (peer_deadline(server, peer) < server->check_at)
+			server->check_at = peer_deadline(server, peer);
 		break;
 	case OUTPUT_STARVED:
 		list_append(&server->starved, &peer->out_link);
@@ -141,7 +160,7 @@ void server_peer_readable(struct server *server, struct server_peer *peer)
 	if (got > 0)
 		peer_drop(server, peer, LOG_LEVEL_WARNING,
 			"it sent data, which this protocol does not have");
-	else if (got == 0)
+	else if (got == 0 || errno == ECONNRESET)
 		peer_drop(server, peer, LOG_LEVEL_INFO, "connection closed");
 	else if (errno != EAGAIN && errno != EINTR)
 		peer_drop(server, peer, LOG_LEVEL_INFO, "connection broke: %m");

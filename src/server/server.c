@@ -4,9 +4,7 @@
 #include "server/internal.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +25,7 @@ int server_create(struct server **out, const struct server_config *config, int r
 	server->log_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
 	server->starved_limit = (struct log_limit)LOG_LIMIT_INIT(3);
 	server->region_fd = region_fd;
+	server->check_at = UINT64_MAX;
 	list_init(&server->peers);
 	list_init(&server->dead);
 	list_init(&server->dirty);
@@ -206,48 +205,58 @@ static void drop_doomed(struct server *server)
 	}
 }
 
-/* Does the peer itself hold things up, or only the kernel's lack of something? */
-static bool has_unread(const struct server_peer *peer)
+/*
+ * A peer's time is up; has it read nothing? POLLOUT comes only when three quarters are read, so a
+ * slow reader is told from a sleeper by what is left in its socket. And who has nothing to read
+ * waits for the kernel, not for itself.
+ */
+static bool is_stalled(const struct server *server, struct server_peer *peer)
 {
-	int bytes = 0;
-	return ioctl(peer->sock, SIOCOUTQ, &bytes) < 0 || bytes > 0;
+	if (server->now < peer_deadline(server, peer))
+		return false;
+	int unread = peer_unread(peer);
+	bool stalled = unread > 0 && unread >= peer->unread;
+	peer->unread = unread;
+	if (!stalled)
+		peer->blocked_since = server->now;
+	return stalled;
 }
 
-/* Returns when to look again (ms), or UINT64_MAX. */
-static uint64_t evict_stalled(struct server *server)
+static void evict_stalled(struct server *server, struct server_peer *peer)
 {
-	uint64_t timeout = server->config.stall_timeout_ms;
-	while (timeout > 0 && !list_empty(&server->blocked)) {
-		struct server_peer *peer =
-			container_of(server->blocked.next, struct server_peer, out_link);
-		if (server->now < peer->blocked_since + timeout)
-			return peer->blocked_since + timeout;
-		server->stats.evictions++;
-		peer_drop(server, peer, LOG_LEVEL_WARNING,
-			"evicted: it has read nothing for %llu s (--stall-timeout), %llu messages "
-			"wait",
-			(unsigned long long)(timeout / 1000),
-			(unsigned long long)peer->queue.messages);
+	server->stats.evictions++;
+	peer_drop(server, peer, LOG_LEVEL_WARNING,
+		"evicted: it has read nothing for %llu s (--stall-timeout), %llu messages wait",
+		(unsigned long long)(server->config.stall_timeout_ms / 1000),
+		(unsigned long long)peer->queue.messages);
+}
+
+static void check_blocked(struct server *server)
+{
+	if (server->now < server->check_at)
+		return;
+	server->check_at = UINT64_MAX;
+	list_for_each_safe(node, &server->blocked)
+	{
+		struct server_peer *peer = container_of(node, struct server_peer, out_link);
+		if (is_stalled(server, peer))
+			evict_stalled(server, peer);
+		else if (peer_deadline(server, peer) < server->check_at)
+			server->check_at = peer_deadline(server, peer);
 	}
-	return UINT64_MAX;
 }
 
 static void retry_starved(struct server *server)
 {
 	if (list_empty(&server->starved) || server->now < server->retry_at)
 		return;
-	uint64_t timeout = server->config.stall_timeout_ms;
-	list_for_each_safe (node, &server->starved) {
+	list_for_each_safe(node, &server->starved)
+	{
 		struct server_peer *peer = container_of(node, struct server_peer, out_link);
-		if (timeout > 0 && server->now >= peer->blocked_since + timeout &&
-			has_unread(peer)) {
-			server->stats.evictions++;
-			peer_drop(server, peer, LOG_LEVEL_WARNING,
-				"evicted: it has read nothing for %llu s (--stall-timeout)",
-				(unsigned long long)(timeout / 1000));
-		} else {
+		if (is_stalled(server, peer))
+			evict_stalled(server, peer);
+		else
 			peer_set_output(server, peer, OUTPUT_DIRTY);
-		}
 	}
 }
 
@@ -263,27 +272,38 @@ static void flush_dirty(struct server *server)
 	}
 }
 
+static void plan_retry(struct server *server)
+{
+	if (list_empty(&server->starved))
+		return;
+	server->retry_delay =
+		server->retry_delay == 0 ? RETRY_FIRST_MS : server->retry_delay * 2;
+	if (server->retry_delay > RETRY_LAST_MS)
+		server->retry_delay = RETRY_LAST_MS;
+	server->retry_at = server->now + server->retry_delay;
+}
+
+static uint64_t next_due(const struct server *server)
+{
+	uint64_t next = list_empty(&server->blocked) ? UINT64_MAX : server->check_at;
+	if (!list_empty(&server->starved) && server->retry_at < next)
+		next = server->retry_at;
+	return next;
+}
+
 int server_run(struct server *server, uint64_t now_ms)
 {
 	server->now = now_ms;
 	retry_starved(server);
-	uint64_t next;
 	do {
 		flush_dirty(server);
 		drop_doomed(server);
-		next = evict_stalled(server);
+		check_blocked(server);
 	} while (!list_empty(&server->dirty));
 	bury_dead(server);
+	plan_retry(server);
 
-	if (!list_empty(&server->starved)) {
-		server->retry_delay =
-			server->retry_delay == 0 ? RETRY_FIRST_MS : server->retry_delay * 2;
-		if (server->retry_delay > RETRY_LAST_MS)
-			server->retry_delay = RETRY_LAST_MS;
-		server->retry_at = now_ms + server->retry_delay;
-		if (server->retry_at < next)
-			next = server->retry_at;
-	}
+	uint64_t next = next_due(server);
 	if (next == UINT64_MAX)
 		return -1;
 	uint64_t wait = next > now_ms ? next - now_ms : 0;

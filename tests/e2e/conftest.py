@@ -176,12 +176,23 @@ def as_user(user, rlimit):
     return prepare
 
 
+def kill_users_of(path):
+    """Kill what has this directory on its command line: daemons of a test that failed."""
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{path}/".encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+
+
 @pytest.fixture
 def tmp():
-    """A directory of its own with a path short enough for sockets."""
+    """A directory of its own with a path short enough for sockets. Its users do not outlive it."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="iv", dir="/tmp"))
     path.chmod(0o755)
     yield path
+    kill_users_of(path)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -254,6 +265,21 @@ def server(pytestconfig, server_command, tmp):
             one.kill()
             log = one.log()
             print(f"--- {shlex.join(command)}\n{log[-4000:]}", file=sys.stderr)
+
+
+@pytest.fixture
+def spawn():
+    """subprocess.Popen, but what still runs when the test ends is killed."""
+    processes = []
+
+    def start(*args, **options):
+        processes.append(subprocess.Popen(*args, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

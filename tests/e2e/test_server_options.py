@@ -79,6 +79,18 @@ def refused(run, tmp):
     return check
 
 
+@pytest.fixture
+def daemon(run, tmp):
+    """Start a server as a daemon; `tmp` sees to its end."""
+
+    def start(*options):
+        result = run("-S", tmp / "s", "-p", tmp / "pid", *options)
+        assert result.returncode == 0, result.stderr
+        return Server(str(tmp / "s"), int((tmp / "pid").read_text()), tmp / "pid")
+
+    return start
+
+
 def region_size(target, join):
     return os.fstat(join(target).region).st_size
 
@@ -92,14 +104,8 @@ def test_size_is_rounded_up_to_a_power_of_two(server, join, given, size):
     assert region_size(server(size=given), join) == size
 
 
-def test_size_default_is_4_mib(server, join, run, tmp):
-    result = run("-S", tmp / "d", "-p", tmp / "pid")
-    assert result.returncode == 0
-    target = Server(str(tmp / "d"), int((tmp / "pid").read_text()), tmp / "pid")
-    try:
-        assert region_size(target, join) == 4 << 20
-    finally:
-        target.stop()
+def test_size_default_is_4_mib(daemon, join):
+    assert region_size(daemon(), join) == 4 << 20
 
 
 def test_size_3g(server, join, refused):
@@ -130,7 +136,7 @@ def test_size_beyond_memory_says_both_numbers(refused, run, tmp):
     assert result.returncode == 1 and "--memory-reserve" in result.stderr
 
 
-def test_size_beyond_the_cgroup_limit(server_command, tmp):
+def test_size_beyond_the_cgroup_limit(server_command, spawn, tmp):
     """A memory cgroup of 64 MiB: 128 MiB are refused, not killed by the kernel; 16 MiB work."""
     group = memory_cgroup(64 << 20)
     if not group:
@@ -145,9 +151,10 @@ def test_size_beyond_the_cgroup_limit(server_command, tmp):
                                 capture_output=True, check=False)
         assert result.returncode == 1
         assert re.search(r"-l.*cgroup", result.stderr), result.stderr
-        with subprocess.Popen([*command, "-l", "16M"], preexec_fn=enter) as process:
-            wait_until(lambda: is_listening(str(tmp / "s")), "the server to listen")
-            process.terminate()
+        process = spawn([*command, "-l", "16M"], preexec_fn=enter)
+        wait_until(lambda: is_listening(str(tmp / "s")), "the server to listen")
+        process.terminate()
+        assert process.wait() == 0
     finally:
         group.rmdir()
 
@@ -238,10 +245,9 @@ def test_socket_path_of_107_bytes(server, join, tmp):
     assert join(server(socket=path)).id == 0
 
 
-def test_socket_as_uri(server_command, tmp):
-    with subprocess.Popen([*server_command, "-F", "-S", f"unix:{tmp}/s", "-l", "1M"]) as process:
-        wait_until(lambda: is_listening(f"{tmp}/s"), "the server to listen")
-        process.terminate()
+def test_socket_as_uri(server_command, spawn, tmp):
+    spawn([*server_command, "-F", "-S", f"unix:{tmp}/s", "-l", "1M"])
+    wait_until(lambda: is_listening(f"{tmp}/s"), "the server to listen")
 
 
 def test_socket_as_bad_region_name(refused):
@@ -287,13 +293,13 @@ def test_two_servers_on_one_path(server, refused, join):
     assert (first.id, second.id) == (0, 1), "the probe of the second server is not a peer"
 
 
-def test_two_servers_at_the_same_moment(server_command, tmp):
+def test_two_servers_at_the_same_moment(server_command, spawn, tmp):
     """Also when both find the same stale socket: exactly one wins."""
     path = str(tmp / "s")
     for _ in range(10):
         leave_stale_socket(path)
-        both = [subprocess.Popen([*server_command, "-F", "-S", path, "-l", "4K"],
-                                 stderr=subprocess.DEVNULL) for _ in range(2)]
+        both = [spawn([*server_command, "-F", "-S", path, "-l", "4K"], stderr=subprocess.DEVNULL)
+                for _ in range(2)]
         wait_until(lambda: any(one.poll() is not None for one in both), "one of them to give up")
         winner = both[0] if both[0].poll() is None else both[1]
         wait_until(lambda: is_listening(path), "the other to listen")
@@ -433,45 +439,32 @@ def test_region_mode_is_set_on_the_object(server, join):
 # ---- start and end ----
 
 
-def daemon(run, tmp, *options):
-    result = run("-S", tmp / "s", "-p", tmp / "pid", "-l", "1M", *options)
-    assert result.returncode == 0, result.stderr
-    return Server(str(tmp / "s"), int((tmp / "pid").read_text()), tmp / "pid")
-
-
-def test_daemon_is_ready_when_the_command_returns(run, tmp):
-    target = daemon(run, tmp)
-    try:
-        with wire.Peer(target.socket) as peer:
-            assert peer.id == 0
-        assert os.getsid(target.pid) not in (0, os.getsid(0)), "in our session"
-    finally:
-        target.stop()
+def test_daemon_is_ready_when_the_command_returns(daemon, tmp):
+    target = daemon("-l", "1M")
+    with wire.Peer(target.socket) as peer:
+        assert peer.id == 0
+    assert os.getsid(target.pid) not in (0, os.getsid(0)), "in our session"
+    target.stop()
     assert os.listdir(tmp) == [], "socket and pid file are removed"
 
 
-def test_pid_file_is_locked(run, tmp):
-    target = daemon(run, tmp)
-    try:
-        with open(tmp / "pid", encoding="ascii") as file:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        result = run("-S", tmp / "s2", "-p", tmp / "pid", "-l", "1M")
-        assert result.returncode == 1
-        assert re.search("-p .*another server", result.stderr.splitlines()[-1])
-        assert int((tmp / "pid").read_text()) == target.pid
-        assert not (tmp / "s2").exists()
-    finally:
-        target.stop()
+def test_pid_file_is_locked(daemon, run, tmp):
+    target = daemon("-l", "1M")
+    with open(tmp / "pid", encoding="ascii") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    result = run("-S", tmp / "s2", "-p", tmp / "pid", "-l", "1M")
+    assert result.returncode == 1
+    assert re.search("-p .*another server", result.stderr.splitlines()[-1])
+    assert int((tmp / "pid").read_text()) == target.pid
+    assert not (tmp / "s2").exists()
 
 
-def test_pid_file_of_a_killed_daemon_is_taken_over(run, tmp):
-    first = daemon(run, tmp)
+def test_pid_file_of_a_killed_daemon_is_taken_over(daemon):
+    first = daemon("-l", "1M")
     first.kill()
     wait_until(lambda: not first.alive(), "its end")
-    second = daemon(run, tmp)
-    assert second.pid != first.pid
-    second.stop()
+    assert daemon("-l", "1M").pid != first.pid
 
 
 def test_pid_file_does_not_follow_a_symlink(run, tmp):
@@ -489,19 +482,19 @@ def test_daemon_reports_a_failed_start(run, tmp):
     assert os.listdir(tmp) == []
 
 
-def test_ready_fd(server_command, tmp):
+def test_ready_fd(server_command, spawn, tmp):
     """A newline, then the end, and clients can connect at that moment."""
     reader, writer = os.pipe()
     command = [*server_command, "-F", "-S", str(tmp / "s"), "-l", "1M", "--ready-fd", str(writer)]
-    with subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL) as process:
-        os.close(writer)
-        assert os.read(reader, 10) == b"\n"
-        with wire.Peer(str(tmp / "s")) as peer:
-            assert peer.id == 0
-        assert os.read(reader, 10) == b""
-        process.terminate()
+    process = spawn(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    assert os.read(reader, 10) == b"\n"
+    with wire.Peer(str(tmp / "s")) as peer:
+        assert peer.id == 0
+    assert os.read(reader, 10) == b""
     os.close(reader)
-    assert process.returncode == 0
+    process.terminate()
+    assert process.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -535,18 +528,27 @@ def test_exit_does_not_remove_a_socket_that_is_not_its_own(server, tmp):
     assert os.path.exists(target.socket)
 
 
-def test_descriptors_of_the_parent_are_no_trouble(server_command, tmp):
-    """Started with standard input, output and error closed, as some supervisors do."""
-    command = shlex.join([*server_command, "-F", "-S", str(tmp / "s"), "-l", "1M"])
-    with subprocess.Popen(["sh", "-c", f"exec {command} <&- >&- 2>&-"]) as process:
-        wait_until(lambda: is_listening(str(tmp / "s")), "the server to listen")
-        with wire.Peer(str(tmp / "s")) as first, wire.Peer(str(tmp / "s")) as second:
-            first.pump_mesh(1, 1)
-            second.pump_mesh(1, 1)
-            first.ring(1, 0)
-            assert second.rung() == {0: 1}
-        process.terminate()
-    assert process.returncode == 0
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("foreground", [True, False], ids=["foreground", "daemon"])
+def test_started_with_standard_descriptors_closed(server_command, spawn, tmp, closed, foreground):
+    """As some supervisors do. The region must not become descriptor 2: the log would go there."""
+    command = shlex.join([*server_command, "-S", f"{tmp}/s", "-l", "1M", "-p", f"{tmp}/pid"])
+    command += " -F" if foreground else ""
+    process = spawn(["sh", "-c", f"exec {command} {closed}"])
+    wait_until(lambda: is_listening(str(tmp / "s")), "the server to listen", 5)
+    if foreground:
+        target = Server(str(tmp / "s"), process.pid, tmp / "pid", process)
+    else:
+        assert process.wait(5) == 0
+        target = Server(str(tmp / "s"), int((tmp / "pid").read_text()), tmp / "pid")
+    with wire.Peer(target.socket, timeout=5) as first, wire.Peer(target.socket) as second:
+        first.pump_mesh(1, 1)
+        second.pump_mesh(1, 1)
+        first.ring(1, 0)
+        assert second.rung() == {0: 1}
+        assert os.fstat(first.region).st_size == 1 << 20
+        assert os.pread(first.region, 4096, 0) == bytes(4096)
+    assert target.stop() in (0, None)
 
 
 # ---- the log ----

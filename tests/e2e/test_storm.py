@@ -28,6 +28,18 @@ def test_mesh_of_1000_peers_4_vectors_drained_by_one_process(server, swarm):
     assert summary["rung"] == 1000 * 1000 * 4
 
 
+def test_burst_larger_than_a_socket_holds(server, join):
+    """A newcomer that reads late: 278 messages fit a socket, its burst has 7 * 64 + 3."""
+    target = server(vectors=64)
+    peers = [join(target) for _ in range(6)]
+    late = join(target)
+    for peer in peers:
+        peer.pump_mesh(6, 64)
+    late.pump_mesh(6, 64)
+    late.ring(peers[0].id, 63)
+    assert peers[0].rung() == {63: 1}
+
+
 def churn(target, watchers, vectors, joins=200, window=20):
     """
     200 others join and leave, up to 20 at a time, while `watchers` read: each sees each join and
@@ -99,17 +111,22 @@ def test_peer_that_stops_reading_is_evicted_at_stall_timeout(server, join):
 @pytest.mark.ours
 def test_peer_that_reads_slowly_is_not_evicted(server, join):
     """
-    The stall timeout is for those who read nothing. This one takes 50 messages a second, so it
-    needs several seconds until the kernel calls its socket writable again, which is at a quarter.
+    The stall timeout is for those who read nothing. This one takes 33 messages a second, so it
+    needs 6 seconds until the kernel calls its socket writable again, which is at a quarter.
     """
-    target = server("--stall-timeout", 1, vectors=8)
+    target = server("--stall-timeout", 2, vectors=8)
     slow = join(target)
-    present = [join(target, keep=False) for _ in range(60)]
+    present = []
+    for _ in range(60):
+        present.append(join(target, keep=False))
+        for peer in present:
+            peer.drain()
+        slow.step()
     for peer in present:
         peer.pump_mesh(60, 8)
-    for _ in range(30):
+    for _ in range(25):
         # A fixed pause is the subject here, not a way to wait for something.
-        time.sleep(0.1)
+        time.sleep(0.15)
         for _ in range(5):
             slow.step()
     slow.pump_mesh(60, 8)

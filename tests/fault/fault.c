@@ -64,7 +64,7 @@ static bool strike(const char *name, int error)
 	type __wrap_##name parameters;                                                             \
 	type __wrap_##name parameters                                                              \
 	{                                                                                          \
-		return strike(#name, error) ? failure : __real_##name arguments;                   \
+		return strike(#name, error) ? (failure) : __real_##name arguments;                 \
 	}
 
 WRAP(int, socket, (int domain, int type, int protocol), (domain, type, protocol), -1, EMFILE)

@@ -122,7 +122,7 @@ static inline void scripted_listen(struct scripted *server, int backlog)
 	snprintf(server->path, sizeof(server->path), "/tmp/ivshmem-test-%d-%u.sock", (int)getpid(),
 		counter++);
 	snprintf(server->uri, sizeof(server->uri), "unix:%s", server->path);
-	strcpy(address.sun_path, server->path);
+	memcpy(address.sun_path, server->path, sizeof(server->path));
 	server->conn = -1;
 	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(server->listener, (struct sockaddr *)&address, sizeof(address)), 0);

@@ -20,14 +20,8 @@ static char error[400];
 /* What the listener saw, as text. */
 static char history[8192];
 
-static void note(const char *format, ...)
-{
-	size_t n = strlen(history);
-	va_list args;
-	va_start(args, format);
-	vsnprintf(history + n, sizeof(history) - n, format, args);
-	va_end(args);
-}
+#define note(...)                                                                                  \
+	snprintf(history + strlen(history), sizeof(history) - strlen(history), __VA_ARGS__)
 
 static void on_joined(struct ivshmem_peer *peer, void *data, unsigned id)
 {
@@ -476,6 +470,28 @@ static void test_limits(void **state)
 	scripted_stop(&server);
 }
 
+/* Who came when there was no room does not turn up in the middle. */
+static void test_peer_limit(void **state)
+{
+	struct scripted server = {0};
+	struct ivshmem_params params = params_default();
+	(void)state;
+
+	params.max_peers = 1;
+	struct ivshmem_peer *peer = open_as_7(&server, &params);
+	scripted_say(&server, 1, bells[0]);
+	scripted_say(&server, 2, bells[1]);
+	scripted_say(&server, 1, -1);
+	scripted_say(&server, 2, bells[2]);
+	assert_history(peer, "+1 1:1 -1 ");
+	assert_int_equal(ivshmem_notify(peer, 2, 0), -1);
+	scripted_say(&server, 2, -1);
+	scripted_say(&server, 2, bells[3]);
+	assert_history(peer, "+2 2:1 ");
+	ivshmem_close(peer);
+	scripted_stop(&server);
+}
+
 /* Thousands of messages, never more than 1024 in one dispatch. */
 static void test_many_descriptors(void **state)
 {
@@ -567,9 +583,9 @@ static void test_no_server(void **state)
 	assert_no_server(server.uri, ETIMEDOUT, "in time"); /* in the backlog, nobody accepts */
 	/* The backlog is full: connect() itself has to wait. */
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strcpy(address.sun_path, server.path);
+	memcpy(address.sun_path, server.path, sizeof(server.path));
 	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	connect(sock, (struct sockaddr *)&address, sizeof(address));
+	(void)connect(sock, (struct sockaddr *)&address, sizeof(address));
 	assert_no_server(server.uri, ETIMEDOUT, "does not accept");
 	close(sock);
 	close(server.listener);
@@ -594,6 +610,7 @@ int main(void)
 		CLIENT_TEST(test_peers_before_region),
 		CLIENT_TEST(test_ids_come_back),
 		CLIENT_TEST(test_limits),
+		CLIENT_TEST(test_peer_limit),
 		CLIENT_TEST(test_many_descriptors),
 		CLIENT_TEST(test_no_descriptor_free),
 		CLIENT_TEST(test_no_server),

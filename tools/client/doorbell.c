@@ -37,7 +37,7 @@ static json_t *dump_peer(const struct client *c, const char *label, unsigned id)
 	if (!c->json)
 		printf("%s = %u\n", label, id);
 	for (int vector = 0; vector < vectors; vector++) {
-		int fd = doorbell_fd(c->peer, id, (unsigned)vector);
+		int fd = ivshmem_doorbell_fd(c->peer, id, (unsigned)vector);
 		if (c->json)
 			json_array_append_new(list, json_integer(fd));
 		else
@@ -146,7 +146,7 @@ enum command_status need_vector(struct client *c, long id, long vector)
 static void ring(struct client *c, unsigned id, int vector, int *rung)
 {
 	say_verbose(c, "notify peer %u on vector %d, fd %d\n", id, vector,
-		doorbell_fd(c->peer, id, (unsigned)vector));
+		ivshmem_doorbell_fd(c->peer, id, (unsigned)vector));
 	*rung += ivshmem_notify(c->peer, id, (unsigned)vector) == 0;
 }
 

@@ -40,14 +40,6 @@ void say_verbose(const struct client *c, const char *format, ...)
 	va_end(args);
 }
 
-int ivshmem_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector)
-	__attribute__((weak));
-
-int doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector)
-{
-	return ivshmem_doorbell_fd ? ivshmem_doorbell_fd(peer, id, vector) : -1;
-}
-
 static void say_event(const struct client *c, const char *event, const char *format, ...)
 {
 	if (!c->json)
@@ -93,7 +85,7 @@ static void on_vector(struct ivshmem_peer *peer, void *data, unsigned id, unsign
 	if ((int)id == ivshmem_id(peer))
 		c->own_vectors = (int)vectors;
 	say_verbose(c, "  new vector %u (fd=%d) for peer id %u\n", vectors - 1,
-		doorbell_fd(peer, id, vectors - 1), id);
+		ivshmem_doorbell_fd(peer, id, vectors - 1), id);
 	answer_rings(c); /* a ring may be seen before the news of who can have rung */
 }
 
@@ -114,7 +106,7 @@ static void on_interrupt(struct ivshmem_peer *peer, void *data, unsigned vector,
 {
 	struct client *c = data;
 	say_verbose(c, "received event on fd %d vector %u: %llu\n",
-		doorbell_fd(peer, (unsigned)ivshmem_id(peer), vector), vector,
+		ivshmem_doorbell_fd(peer, (unsigned)ivshmem_id(peer), vector), vector,
 		(unsigned long long)count);
 	if (vector < IVSHMEM_MAX_VECTORS)
 		c->rung[vector] += count;

@@ -99,9 +99,6 @@ bool session_await(struct client *c, long id, long vector);
 /* While `answer` runs: ring back for every vector in c->rung, and forget those that it could. */
 void answer_rings(struct client *c);
 
-/* The descriptor that rings a peer's vector, or -1; for printing. */
-int doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector);
-
 /* Debugging output of -v: standard output in a dialogue as QEMU's client does, else stderr. */
 void say_verbose(const struct client *c, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

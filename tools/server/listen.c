@@ -4,7 +4,8 @@
  *
  * A crash leaves the socket file behind, and the next bind() fails. Removing it is only right if
  * nobody listens there, and the only proof of that is to be refused: connect() gives ECONNREFUSED
- * on a stale socket and nothing else does. Two servers that start at once could each take the
+ * on a stale socket and nothing else does. We knock with a datagram socket: a live stream server
+ * answers that with EPROTOTYPE and does not get us for a peer that joins and leaves. Two servers that start at once could each take the
  * other's fresh socket for the stale one between the proof and the bind(), so all this happens
  * under a lock on the directory; a lock file would be one more thing to leave behind.
  *
@@ -67,7 +68,7 @@ static int remove_stale(const struct sockaddr_un *address, struct log *log)
 			log, "-S %s: a file of that name is in the way, and it is no socket", path);
 		return -1;
 	}
-	int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (probe < 0) {
 		log_error(log, "socket: %m");
 		return -1;

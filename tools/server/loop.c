@@ -6,7 +6,9 @@
  * descriptor passing that is all this server does. Events only change state; a prepare handle,
  * which libuv runs once before it sleeps, calls server_run(), so that what one batch of events
  * announces leaves in as few system calls as possible. The timer runs only while something is due:
- * an idle server does not wake up.
+ * an idle server does not wake up. Nor does it keep what a storm of joins has needed: queues come
+ * and go in small pieces between longer-lived ones, which an allocator does not give back by
+ * itself.
  *
  * When descriptors run out, accept() would fail again and again with the client still waiting. So
  * the listener is not watched for a while; clients wait in the backlog, the others are served, and
@@ -15,13 +17,15 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
-#define ACCEPT_BATCH    64
-#define ACCEPT_PAUSE_MS 1000
+#define ACCEPT_BATCH        64
+#define ACCEPT_PAUSE_MS     1000
+#define TRIM_AFTER_MESSAGES 50000
 
 struct loop {
 	uv_loop_t uv;
@@ -34,6 +38,7 @@ struct loop {
 	struct log *log;
 	struct log_limit accept_limit;
 	unsigned exit_timeout_ms;
+	uint64_t messages_at_trim;
 	bool accepting, ending;
 };
 
@@ -158,6 +163,19 @@ static void due_event(uv_timer_t *timer)
 	(void)timer; /* waking up is all it is for: run_server() comes next */
 }
 
+static void return_memory(struct loop *loop)
+{
+	struct server_stats stats;
+
+	server_get_stats(loop->server, &stats);
+	if (stats.messages - loop->messages_at_trim < TRIM_AFTER_MESSAGES)
+		return;
+	loop->messages_at_trim = stats.messages;
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 static void run_server(uv_prepare_t *prepare)
 {
 	struct loop *loop = prepare->data;
@@ -169,6 +187,8 @@ static void run_server(uv_prepare_t *prepare)
 		uv_timer_start(&loop->due, due_event, (uint64_t)wait, 0);
 	else
 		uv_timer_stop(&loop->due);
+	if (wait < 0)
+		return_memory(loop);
 }
 
 /* ---- the end ---- */

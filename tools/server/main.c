@@ -7,6 +7,7 @@
 #include "loop.h"
 
 #include "common/logsink.h"
+#include "common/stdfds.h"
 
 #include "base/parse.h"
 
@@ -120,6 +121,8 @@ int main(int argc, char **argv)
 	static struct config config;
 	struct switched_log log = {.log = {.sink = pass_on}};
 
+	if (stdfds_open() < 0)
+		return EXIT_STARTUP;
 	if (config_parse(&config, argc, argv) < 0)
 		return EXIT_USAGE;
 	const char *place = config.log_target;

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TOOLS_COMMON_STDFDS_H
+#define TOOLS_COMMON_STDFDS_H
+
+/*
+ * Call first thing in main(). A program that is started with standard descriptors closed gets their
+ * numbers for the next files that it opens, and then writes its log lines into them, into the
+ * shared memory for one. So whatever of 0, 1 and 2 is closed is opened on /dev/null. 0 or -errno.
+ */
+int stdfds_open(void);
+
+#endif
