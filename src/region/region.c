@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -33,16 +32,6 @@
 /* So much is allocated between two looks at the budget: 20 ms of work, and less than any reserve
  * that makes sense. */
 #define STEP (UINT64_C(64) << 20)
-
-int region_fail(struct region_error *error, int err, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	errno = -err;
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
-	va_end(arguments);
-	return err;
-}
 
 uint64_t region_round_size(uint64_t size)
 {

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""
+Check that includes point down the layers only (ARCHITECTURE.md has the table), and that what has
+one owner stays with it.
+
+    layers.py [DIRECTORY]
+
+DIRECTORY is the top of the source tree (default: the one this script is in). Prints each breach as
+FILE:LINE and a reason, and exits with 1 if there was one.
+"""
+
+import pathlib
+import re
+import sys
+
+# Which folders and single headers a layer may include, besides itself and the system's headers.
+# A new layer needs a line here; until it has one, all its includes are breaches.
+ALLOWED = {
+    "src/base": (),
+    "src/wire": ("base/le.h", "ivshmem/abi.h"),
+    "src/region": ("base/",),
+    "src/server": ("wire/", "region/", "base/", "ivshmem/"),
+    "src/client": ("wire/", "region/", "base/", "ivshmem/"),
+    "src/peer": ("client/", "region/", "base/", "ivshmem/"),
+    "include/ivshmem": ("ivshmem/abi.h",),
+    "examples": ("ivshmem/",),
+}
+
+# System headers, where not all will do. None of these calls the system, allocates or has a clock.
+FREESTANDING = {"stdbool.h", "stddef.h", "stdint.h"}
+SYSTEM = {
+    "src/wire": FREESTANDING | {"assert.h", "errno.h", "string.h"},
+    "include/ivshmem": FREESTANDING,
+}
+
+# Libraries that belong to the programs; and headers that musl does not have.
+FOREIGN = re.compile(r"^(uv|jansson|cmocka|systemd/.*)\.h$")
+NOT_IN_MUSL = {"argp.h", "error.h", "sys/queue.h", "sys/cdefs.h"}
+
+# What, where it may stand, where not at all, and why.
+OWNED = [
+    (r"\bSCM_RIGHTS\b", ("src/base/fdpass.c",), ("src", "tools"),
+     "descriptors are passed in src/base/fdpass.c only"),
+    (r"\b(memfd_create|shm_open|shm_unlink|mmap|MAP_SHARED)\b", ("src/region/",), ("src", "tools"),
+     "the shared memory is created and mapped in src/region only"),
+    (r"\b(exit|_exit|_Exit|quick_exit)\s*\(", (), ("src",), "only programs exit: see tools/"),
+    (r"\b(printf|vprintf|puts|putchar|perror|err|errx|warn|warnx)\s*\(|\b(stdout|stderr)\b", (),
+     ("src",), "only programs print: see tools/"),
+]
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+NOT_CODE = re.compile(
+    r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+
+
+def code_lines(text):
+    """The lines without comments, strings and characters, still at their numbers."""
+    return NOT_CODE.sub(lambda match: "\n" * match.group().count("\n"), text).split("\n")
+
+
+def layer_of(name):
+    """`src/wire` for src/wire/codec.c; None where everything may be included."""
+    if name.startswith("src/"):
+        return str(pathlib.PurePosixPath(name).parent)
+    return next((layer for layer in ALLOWED if name.startswith(layer + "/")), None)
+
+
+def check_include(layer, quoted, header):
+    """Why `layer` may not have this include, or None."""
+    ours = quoted or header.startswith("ivshmem/")
+    if not ours:
+        if header in NOT_IN_MUSL:
+            return f"musl has no <{header}>"
+        if header not in SYSTEM.get(layer, {header}):
+            return f"{layer} is pure: <{header}> is not among " + ", ".join(sorted(SYSTEM[layer]))
+        if layer.startswith("src/") and FOREIGN.match(header):
+            return f"libraries need libc only: <{header}> belongs to the programs"
+        return None
+    if layer.startswith("src/") and "/" not in header:
+        return f'write the path from src/: "{layer[4:]}/{header}"'
+    own = layer[4:] + "/" if layer.startswith("src/") else layer + "/"
+    if header.startswith(own) or any(
+            header.startswith(folder) if folder.endswith("/") else header == folder
+            for folder in ALLOWED.get(layer, ())):
+        return None
+    return f"{layer} may not include {header}: " + (
+        "it may include " + ", ".join(ALLOWED[layer]) if ALLOWED.get(layer)
+        else "it stands on libc alone" if layer in ALLOWED
+        else "this layer is not in the table of tests/lint/layers.py")
+
+
+def check_file(name, text):
+    layer = layer_of(name)
+    if layer:
+        for number, line in enumerate(text.split("\n"), 1):
+            match = INCLUDE.match(line)
+            reason = match and check_include(layer, match.group(1) == '"', match.group(2))
+            if reason:
+                yield number, reason
+    lines = code_lines(text)
+    for pattern, owners, folders, reason in OWNED:
+        if name.split("/")[0] not in folders or name.startswith(tuple(owners)):
+            continue
+        for number, line in enumerate(lines, 1):
+            match = re.search(pattern, line)
+            if match:
+                yield number, f"{match.group().strip(' (')}: {reason}"
+
+
+def main():
+    top = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else __file__).resolve()
+    if len(sys.argv) < 2:
+        top = top.parent.parent.parent
+    files = sorted(path for folder in ("src", "include", "tools", "examples")
+                   for path in (top / folder).rglob("*.[ch]"))
+    if not files:
+        sys.exit(f"layers.py: no sources below {top}")
+    breaches = 0
+    for path in files:
+        name = path.relative_to(top).as_posix()
+        for number, reason in sorted(check_file(name, path.read_text(encoding="utf-8"))):
+            print(f"{name}:{number}: {reason}")
+            breaches += 1
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
