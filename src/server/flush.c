@@ -63,13 +63,24 @@ static void fill_batch(struct server *server, const struct server_peer *peer)
 	}
 }
 
+void evict_slow(struct server *server, struct server_peer *peer)
+{
+	server->stats.evictions++;
+	peer_drop(server, peer, LOG_LEVEL_WARNING,
+		"evicted: it does not read, %llu messages wait (--max-queue)",
+		(unsigned long long)peer->queue.messages);
+}
+
 static void send_failed(struct server *server, struct server_peer *peer, int error)
 {
 	unsigned held_back = 0;
 
 	switch (error) {
 	case -EAGAIN:
-		peer_set_output(server, peer, OUTPUT_BLOCKED);
+		if (peer_over_limit(server, peer))
+			evict_slow(server, peer);
+		else
+			peer_set_output(server, peer, OUTPUT_BLOCKED);
 		break;
 	case -ETOOMANYREFS:
 	case -ENOBUFS:
@@ -109,6 +120,7 @@ void peer_flush(struct server *server, struct server_peer *peer)
 			return;
 		}
 		server->stats.messages += (unsigned)sent;
+		peer->burst -= (unsigned)sent < peer->burst ? (unsigned)sent : peer->burst;
 		peer->blocked_since = server->now;
 		server->retry_delay = 0;
 		queue_advance(

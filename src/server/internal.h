@@ -17,10 +17,11 @@
  * BLOCKED   socket is full          blocked     the loop says that it is writable
  * STARVED   the kernel is out of    starved     the retry time has come
  *           memory or of descriptors in flight
+ * DOOMED    must go: see `too_slow` doomed      server_run() drops it
  *
  * `blocked_since` is set when the queue begins to fill and on every progress.
  */
-enum output_state { OUTPUT_IDLE, OUTPUT_DIRTY, OUTPUT_BLOCKED, OUTPUT_STARVED };
+enum output_state { OUTPUT_IDLE, OUTPUT_DIRTY, OUTPUT_BLOCKED, OUTPUT_STARVED, OUTPUT_DOOMED };
 
 struct server_peer {
 	struct list link;     /* server.peers, in the order of joining; later server.dead */
@@ -31,12 +32,12 @@ struct server_peer {
 	int sock; /* owned; -1 once the peer has left */
 	uid_t uid;
 	pid_t pid;
-	const char *doom;       /* why server_run() must drop it, or NULL */
-	bool burst_begins;      /* the queue was empty: the window is to be set anew */
-	unsigned window;        /* messages that may be unread; 0: as many as the kernel likes */
-	uint32_t position;      /* among the live peers, at farewell */
-	uint64_t burst;         /* messages of its own join: not charged to max_queue */
-	int unread;             /* bytes in its socket when it was last looked at */
+	bool too_slow;     /* doomed for its queue; else for lack of memory */
+	bool burst_begins; /* the queue was empty: the window is to be set anew */
+	unsigned window;   /* messages that may be unread; 0: as many as the kernel likes */
+	uint32_t position; /* among the live peers, at farewell */
+	uint64_t burst;    /* messages of its own join that are unsent: not charged to max_queue */
+	int unread;        /* bytes in its socket when it was last looked at */
 	uint64_t blocked_since; /* ms */
 	void *data;
 };
@@ -51,13 +52,14 @@ struct server {
 	int region_fd;                  /* borrowed */
 	struct ids ids;
 	struct list peers, dead;
-	struct list dirty, blocked, starved;
+	struct list dirty, blocked, starved, doomed;
+	struct list departed; /* members whose departure is not in the queues yet */
+	uint32_t pass;        /* of queue_cancel_gone() */
 	struct fdpass_batch *batch;
 	struct server_stats stats;
 	uint64_t now; /* ms, as of the last server_run() */
 	uint64_t retry_at, retry_delay;
-	uint64_t check_at; /* earliest time at which a blocked peer is stalled; UINT64_MAX: none */
-	bool doomed_peers;
+	uint64_t check_at;  /* earliest time at which a blocked peer is stalled; UINT64_MAX: none */
 	bool leaving;       /* the server is going: departures are not announced any more */
 	uint16_t *farewell; /* IDs of the peers that were live at farewell */
 };
@@ -67,6 +69,16 @@ struct server_peer *peer_create(struct server *server, int sock);
 void peer_destroy(struct server_peer *peer);
 void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Put the departures since the last call into everybody's queue. */
+void settle_departures(struct server *server);
+
+/* Is more waiting for the peer than --max-queue allows? */
+bool peer_over_limit(const struct server *server, const struct server_peer *peer);
+
+/* A log line that peers can cause: limited, unless everything is to be logged. */
+void say(struct server *server, enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Bytes that the peer has not read yet, as the kernel charges them. */
 int peer_unread(const struct server_peer *peer);
@@ -91,5 +103,6 @@ void window_grow(struct server_peer *peer);
 
 /* flush.c: send until the queue is empty or the socket takes no more. May drop the peer. */
 void peer_flush(struct server *server, struct server_peer *peer);
+void evict_slow(struct server *server, struct server_peer *peer);
 
 #endif

@@ -25,6 +25,7 @@ struct member *member_create(uint16_t id, unsigned vectors)
 	if (!member)
 		return NULL;
 	member->id = id;
+	list_init(&member->link);
 	member->fds_open = true;
 	for (; member->vectors < vectors; member->vectors++) {
 		int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -57,53 +57,61 @@ void peer_set_output(struct server *server, struct server_peer *peer, enum outpu
 	case OUTPUT_STARVED:
 		list_append(&server->starved, &peer->out_link);
 		break;
+	case OUTPUT_DOOMED:
+		list_append(&server->doomed, &peer->out_link);
+		break;
 	}
 	if (was_blocked || output == OUTPUT_BLOCKED)
 		server->ops->want_write(server->data, peer, output == OUTPUT_BLOCKED);
 }
 
-static void doom(struct server *server, struct server_peer *peer, const char *why)
+bool peer_over_limit(const struct server *server, const struct server_peer *peer)
 {
-	peer->doom = why;
-	server->doomed_peers = true;
+	return server->config.max_queue > 0 && !server->leaving &&
+		peer->queue.messages > server->config.max_queue + peer->burst;
 }
 
 void peer_announce(struct server *server, struct server_peer *peer, enum entry_kind kind,
 	struct member *member, uint32_t messages)
 {
+	if (peer->output == OUTPUT_DOOMED)
+		return;
 	if (queue_reserve(&peer->queue, 1) < 0) {
-		doom(server, peer, "no memory for what it must be told");
+		peer_set_output(server, peer, OUTPUT_DOOMED);
 		return;
 	}
 	queue_push(&peer->queue, kind, member, messages);
-	if (server->config.max_queue > 0 && !server->leaving &&
-		peer->queue.messages > server->config.max_queue + peer->burst)
-		doom(server, peer, "it does not read, its queue is over --max-queue");
 	if (peer->output == OUTPUT_IDLE) {
 		peer->blocked_since = server->now;
 		peer->burst_begins = true;
 		peer_set_output(server, peer, OUTPUT_DIRTY);
+	} else if (peer->output != OUTPUT_DIRTY && peer_over_limit(server, peer)) {
+		/* Only a socket that is known to be full counts: many can join at once. */
+		peer->too_slow = true;
+		peer_set_output(server, peer, OUTPUT_DOOMED);
 	}
 }
 
-static void say_left(struct server *server, const struct server_peer *peer, enum log_level level,
-	const char *reason)
+void say(struct server *server, enum log_level level, const char *format, ...)
 {
 	unsigned held_back = 0;
+	char line[256];
+	va_list args;
 
-	if (level >= LOG_LEVEL_INFO && server->log && server->log->level < LOG_LEVEL_DEBUG &&
+	if (server->log && server->log->level < LOG_LEVEL_DEBUG &&
 		!log_allow(&server->log_limit, server->now, &held_back))
 		return;
 	if (held_back > 0)
 		log_info(server->log, "(%u lines about peers held back)", held_back);
-	log_line(server->log, level, "peer %u left: %s (%u peers)", peer->member->id, reason,
-		server->stats.peers);
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	log_line(server->log, level, "%s", line);
 }
 
 /*
- * Everybody else's queue is settled here and now; nothing is sent, so nothing can fail in a way
- * that calls us again. The memory lives until the end of server_run(): callers up the stack may
- * hold it.
+ * A peer leaves. Nothing is sent and nobody else is touched here, so this can be called from
+ * anywhere; the memory lives until the end of server_run(), because callers may hold it.
  */
 void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
 	const char *format, ...)
@@ -120,7 +128,7 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 
 	server->stats.peers--;
 	server->stats.leaves++;
-	say_left(server, peer, level, reason);
+	say(server, level, "peer %u left: %s (%u peers)", member->id, reason, server->stats.peers);
 
 	peer_set_output(server, peer, OUTPUT_IDLE);
 	server->ops->left(server->data, peer);
@@ -131,18 +139,42 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 
 	member->gone = true;
 	server->stats.quarantined++;
-	member->mentions++; /* keep it until we are through */
+	member->mentions++; /* released by settle_departures() */
+	list_append(&server->departed, &member->link);
 	queue_clear(&peer->queue, member_release, server);
-	if (member->vectors > 0 && !server->leaving) {
+	peer->member = NULL;
+}
+
+/*
+ * Those who left together are settled together: one pass over each queue, not one for each of them,
+ * or the end of a process with thousands of connections would hold everybody up.
+ */
+void settle_departures(struct server *server)
+{
+	bool tell = !server->leaving && server->config.vectors > 0;
+	bool queued = false;
+
+	list_for_each (node, &server->departed)
+		queued |= container_of(node, struct member, link)->connects > 0;
+	if (tell && !list_empty(&server->departed)) {
 		list_for_each (node, &server->peers) {
-			struct server_peer *other = container_of(node, struct server_peer, link);
-			if (!queue_cancel(&other->queue, member))
-				peer_announce(server, other, ENTRY_LEAVE, member, 1);
+			struct server_peer *peer = container_of(node, struct server_peer, link);
+			server->pass++;
+			if (queued)
+				queue_cancel_gone(&peer->queue, server->pass);
+			list_for_each (at, &server->departed) {
+				struct member *member = container_of(at, struct member, link);
+				if (member->pass != server->pass)
+					peer_announce(server, peer, ENTRY_LEAVE, member, 1);
+			}
 		}
 	}
-	member->mentions--;
-	member_release(server, member);
-	peer->member = NULL;
+	list_for_each_safe (node, &server->departed) {
+		struct member *member = container_of(node, struct member, link);
+		list_remove(&member->link);
+		member->mentions--;
+		member_release(server, member);
+	}
 }
 
 void peer_destroy(struct server_peer *peer)
@@ -182,9 +214,4 @@ void server_peer_set_data(struct server_peer *peer, void *data)
 void *server_peer_data(const struct server_peer *peer)
 {
 	return peer->data;
-}
-
-unsigned server_peer_id(const struct server_peer *peer)
-{
-	return peer->member->id;
 }

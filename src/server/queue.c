@@ -69,22 +69,21 @@ static void forget(struct entry *entry, queue_release *release, void *data)
 	release(data, member);
 }
 
-bool queue_cancel(struct queue *queue, struct member *member)
+void queue_cancel_gone(struct queue *queue, uint32_t pass)
 {
-	/* Newest first: who leaves at once has been queued last. */
-	for (uint32_t i = queue->count; i-- > 0;) {
+	for (uint32_t i = 0; i < queue->count; i++) {
 		struct entry *entry = queue_at(queue, i);
-		if (entry->member != member || entry->kind != ENTRY_CONNECT)
+		struct member *member = entry->member;
+		if (entry->kind != ENTRY_CONNECT || !member->gone)
 			continue;
 		if (i == 0 && (queue->done > 0 || queue->offset > 0))
-			return false; /* begun: its disconnect must follow */
+			continue; /* begun: its disconnect must follow */
 		member->mentions--;
 		member->connects--;
+		member->pass = pass;
 		queue->messages -= entry->messages;
 		*entry = (struct entry){.kind = ENTRY_CANCELLED};
-		return true;
 	}
-	return false;
 }
 
 void queue_advance(

@@ -12,6 +12,8 @@
 #ifndef SERVER_QUEUE_H
 #define SERVER_QUEUE_H
 
+#include "base/list.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,6 +28,8 @@ struct member {
 	bool fds_open;     /* fds[] are open */
 	uint32_t mentions; /* entries that point here: the ID is taken while > 0 */
 	uint32_t connects; /* of these, connects: fds[] are needed while > 0 */
+	uint32_t pass;     /* the last queue_cancel_gone() that withdrew it */
+	struct list link;  /* server.departed, until everybody's queue knows */
 	int fds[];         /* eventfds, owned */
 };
 
@@ -63,10 +67,11 @@ void queue_push(
 struct entry *queue_at(const struct queue *queue, uint32_t i);
 
 /*
- * Withdraw the connect of `member`, if it is queued and not begun. True if it was withdrawn: this
- * peer has never heard of the member and must not hear that it left.
+ * Withdraw every connect that is queued and not begun and whose member is gone, and mark these
+ * members with `pass`: this reader has never heard of them and must not hear that they left. One
+ * pass for all, however many have gone at once.
  */
-bool queue_cancel(struct queue *queue, struct member *member);
+void queue_cancel_gone(struct queue *queue, uint32_t pass);
 
 /*
  * `messages` more have gone out whole, and then `offset` bytes of the next. Calls `release` for

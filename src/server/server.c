@@ -31,6 +31,8 @@ int server_create(struct server **out, const struct server_config *config, int r
 	list_init(&server->dirty);
 	list_init(&server->blocked);
 	list_init(&server->starved);
+	list_init(&server->doomed);
+	list_init(&server->departed);
 	server->batch = fdpass_batch_create();
 	if (!server->batch || ids_init(&server->ids) < 0) {
 		fdpass_batch_destroy(server->batch);
@@ -56,6 +58,7 @@ void server_destroy(struct server *server)
 	while (!list_empty(&server->peers))
 		peer_drop(server, container_of(server->peers.next, struct server_peer, link),
 			LOG_LEVEL_INFO, "server ends");
+	settle_departures(server);
 	bury_dead(server);
 	free(server->farewell);
 	ids_fini(&server->ids);
@@ -70,8 +73,6 @@ void server_destroy(struct server *server)
 /* The client must refuse a version that it does not know; QEMU hangs if we merely close. */
 static int refuse(struct server *server, int sock, enum wire_refusal why, int error)
 {
-	unsigned held_back = 0;
-
 	if (server->config.format->has_version) {
 		uint8_t bytes[WIRE_WIDTH_MAX];
 		size_t size = wire_encode(server->config.format, why, bytes);
@@ -79,8 +80,7 @@ static int refuse(struct server *server, int sock, enum wire_refusal why, int er
 	}
 	close(sock);
 	server->stats.refusals++;
-	if (log_allow(&server->log_limit, server->now, &held_back))
-		log_warning(server->log, "refused a client: %s", wire_refusal_text(why));
+	say(server, LOG_LEVEL_WARNING, "refused a client: %s", wire_refusal_text(why));
 	return error;
 }
 
@@ -153,8 +153,12 @@ int server_admit(struct server *server, int sock)
 {
 	struct ucred cred = {.uid = (uid_t)-1};
 	socklen_t size = sizeof(cred);
+	const int on = 1;
 
+	settle_departures(server); /* before somebody comes whom they do not concern */
 	(void)getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+	/* Else a byte sent out of band would make the socket readable with nothing to read. */
+	(void)setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	if (server->leaving || server->stats.peers >= server->config.max_peers)
 		return refuse(server, sock, WIRE_REFUSAL_FULL, -EUSERS);
 	unsigned per_uid = server->config.max_peers_per_uid;
@@ -174,12 +178,8 @@ int server_admit(struct server *server, int sock)
 	}
 	announce(server, peer);
 
-	unsigned held_back = 0;
-	if (server->log &&
-		(server->log->level >= LOG_LEVEL_DEBUG ||
-			log_allow(&server->log_limit, server->now, &held_back)))
-		log_info(server->log, "peer %u joined (pid %d, uid %u, %u peers)", peer->member->id,
-			(int)cred.pid, (unsigned)cred.uid, server->stats.peers);
+	say(server, LOG_LEVEL_INFO, "peer %u joined (pid %d, uid %u, %u peers)", peer->member->id,
+		(int)cred.pid, (unsigned)cred.uid, server->stats.peers);
 	return 0;
 }
 
@@ -189,19 +189,16 @@ int server_admit(struct server *server, int sock)
 
 static void drop_doomed(struct server *server)
 {
-	/* Dropping one can doom another; each pass ends with one peer fewer. */
-	while (server->doomed_peers) {
-		server->doomed_peers = false;
-		list_for_each_safe (node, &server->peers) {
-			struct server_peer *peer = container_of(node, struct server_peer, link);
-			if (!peer->doom)
-				continue;
-			server->stats.evictions++;
-			peer_drop(server, peer, LOG_LEVEL_WARNING,
-				"evicted: %s (%llu messages wait)", peer->doom,
-				(unsigned long long)peer->queue.messages);
-			break;
+	while (!list_empty(&server->doomed)) {
+		struct server_peer *peer =
+			container_of(server->doomed.next, struct server_peer, out_link);
+		if (peer->too_slow) {
+			evict_slow(server, peer);
+			continue;
 		}
+		server->stats.evictions++;
+		peer_drop(server, peer, LOG_LEVEL_WARNING,
+			"evicted: no memory for what it must be told");
 	}
 }
 
@@ -236,8 +233,7 @@ static void check_blocked(struct server *server)
 	if (server->now < server->check_at)
 		return;
 	server->check_at = UINT64_MAX;
-	list_for_each_safe(node, &server->blocked)
-	{
+	list_for_each_safe (node, &server->blocked) {
 		struct server_peer *peer = container_of(node, struct server_peer, out_link);
 		if (is_stalled(server, peer))
 			evict_stalled(server, peer);
@@ -250,8 +246,7 @@ static void retry_starved(struct server *server)
 {
 	if (list_empty(&server->starved) || server->now < server->retry_at)
 		return;
-	list_for_each_safe(node, &server->starved)
-	{
+	list_for_each_safe (node, &server->starved) {
 		struct server_peer *peer = container_of(node, struct server_peer, out_link);
 		if (is_stalled(server, peer))
 			evict_stalled(server, peer);
@@ -262,22 +257,15 @@ static void retry_starved(struct server *server)
 
 static void flush_dirty(struct server *server)
 {
-	while (!list_empty(&server->dirty)) {
-		struct server_peer *peer =
-			container_of(server->dirty.next, struct server_peer, out_link);
-		if (peer->doom)
-			peer_set_output(server, peer, OUTPUT_IDLE);
-		else
-			peer_flush(server, peer);
-	}
+	while (!list_empty(&server->dirty))
+		peer_flush(server, container_of(server->dirty.next, struct server_peer, out_link));
 }
 
 static void plan_retry(struct server *server)
 {
-	if (list_empty(&server->starved))
+	if (list_empty(&server->starved) || server->retry_at > server->now)
 		return;
-	server->retry_delay =
-		server->retry_delay == 0 ? RETRY_FIRST_MS : server->retry_delay * 2;
+	server->retry_delay = server->retry_delay == 0 ? RETRY_FIRST_MS : server->retry_delay * 2;
 	if (server->retry_delay > RETRY_LAST_MS)
 		server->retry_delay = RETRY_LAST_MS;
 	server->retry_at = server->now + server->retry_delay;
@@ -296,10 +284,11 @@ int server_run(struct server *server, uint64_t now_ms)
 	server->now = now_ms;
 	retry_starved(server);
 	do {
+		settle_departures(server);
 		flush_dirty(server);
 		drop_doomed(server);
 		check_blocked(server);
-	} while (!list_empty(&server->dirty));
+	} while (!list_empty(&server->dirty) || !list_empty(&server->departed));
 	bury_dead(server);
 	plan_retry(server);
 
@@ -338,7 +327,7 @@ void server_farewell(struct server *server)
 bool server_flushed(const struct server *server)
 {
 	return list_empty(&server->dirty) && list_empty(&server->blocked) &&
-		list_empty(&server->starved);
+		list_empty(&server->starved) && list_empty(&server->departed);
 }
 
 void server_get_stats(const struct server *server, struct server_stats *stats)

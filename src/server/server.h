@@ -73,7 +73,7 @@ int server_run(struct server *server, uint64_t now_ms);
 /* Clean exit: queue to every peer that every other has left. */
 void server_farewell(struct server *server);
 
-/* Messages queued for all peers together; 0: everything is flushed. */
+/* Is there nothing left to send to anybody? */
 bool server_flushed(const struct server *server);
 
 void server_get_stats(const struct server *server, struct server_stats *stats);
@@ -81,6 +81,5 @@ void server_get_stats(const struct server *server, struct server_stats *stats);
 /* A place for the loop to keep its own handle of a peer. */
 void server_peer_set_data(struct server_peer *peer, void *data);
 void *server_peer_data(const struct server_peer *peer);
-unsigned server_peer_id(const struct server_peer *peer);
 
 #endif

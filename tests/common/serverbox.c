@@ -60,9 +60,10 @@ static const struct server_ops ops = {.joined = joined, .want_write = want_write
 static void remember(struct log *log, enum log_level level, const char *line)
 {
 	struct box *box = (struct box *)(void *)((char *)log - offsetof(struct box, log));
-	(void)level;
 	box->log_lines++;
 	strcpy(box->last_log, line);
+	if (level <= LOG_LEVEL_WARNING)
+		strcpy(box->last_warning, line);
 }
 
 struct box *box_create(const struct server_config *config)

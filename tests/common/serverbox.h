@@ -34,7 +34,7 @@ struct box {
 	struct server *server;
 	struct server_config config;
 	struct log log;
-	char last_log[600];
+	char last_log[600], last_warning[600];
 	unsigned log_lines;
 	uint64_t now;
 	int region_fd;

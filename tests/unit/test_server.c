@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct box *box_of(unsigned vectors)
@@ -89,9 +90,12 @@ static void test_queue_cancels_only_what_is_not_begun(void **state)
 	queue_push(&queue, ENTRY_CONNECT, &b, 4);
 	assert_int_equal(queue.messages, 8);
 	queue_advance(&queue, 1, 0, count_release, NULL);
-	assert_false(queue_cancel(&queue, &a)); /* a message of it is gone */
-	assert_true(queue_cancel(&queue, &b));
-	assert_false(queue_cancel(&queue, &b));
+	queue_cancel_gone(&queue, 1);
+	assert_int_equal(queue.messages, 7); /* both are here */
+	a.gone = b.gone = true;
+	queue_cancel_gone(&queue, 2);
+	assert_int_equal(a.pass, 0); /* a message of it is out */
+	assert_int_equal(b.pass, 2);
 	assert_int_equal(queue.messages, 3);
 	assert_int_equal(b.mentions, 0);
 	assert_int_equal(a.connects, 1);
@@ -106,13 +110,14 @@ static void test_queue_not_begun_means_not_a_byte(void **state)
 {
 	(void)state;
 	struct queue queue = {0};
-	struct member a = {.id = 1};
+	struct member a = {.id = 1, .gone = true};
 
 	assert_int_equal(queue_reserve(&queue, 1), 0);
 	queue_push(&queue, ENTRY_CONNECT, &a, 2);
 	queue_advance(&queue, 0, 3, count_release, NULL);
 	assert_int_equal(queue.offset, 3);
-	assert_false(queue_cancel(&queue, &a));
+	queue_cancel_gone(&queue, 1);
+	assert_int_equal(a.connects, 1);
 	queue_advance(&queue, 0, 2, count_release, NULL);
 	assert_int_equal(queue.offset, 5);
 	queue_advance(&queue, 1, 0, count_release, NULL);
@@ -124,12 +129,12 @@ static void test_queue_under_churn_does_not_grow(void **state)
 {
 	(void)state;
 	struct queue queue = {0};
-	struct member a = {.id = 1};
+	struct member a = {.id = 1, .gone = true};
 
 	for (int i = 0; i < 100000; i++) {
 		assert_int_equal(queue_reserve(&queue, 1), 0);
 		queue_push(&queue, ENTRY_CONNECT, &a, 8);
-		assert_true(queue_cancel(&queue, &a));
+		queue_cancel_gone(&queue, 1);
 	}
 	assert_int_equal(queue.messages, 0);
 	assert_in_range(queue.capacity, 1, 64);
@@ -255,31 +260,56 @@ static void test_sleeper_holds_no_descriptors_of_the_departed(void **state)
 	box_destroy(box);
 }
 
-static void test_max_queue_evicts_with_a_reason(void **state)
+/* 60 peers join one by one; all but client 0 read. */
+static void fill_socket_of_client_0(struct box *box)
+{
+	for (unsigned c = 0; c < 60; c++) {
+		connect_all(box, c, c + 1);
+		box_run(box);
+		for (unsigned reader = 1; reader <= c; reader++)
+			while (box_read(box, reader, UINT32_MAX) > 0)
+				box_run(box);
+	}
+}
+
+static void test_max_queue_evicts_the_sleeper_with_a_reason(void **state)
 {
 	(void)state;
 	struct box *box = box_create(&(struct server_config){.vectors = 8, .max_queue = 100});
-	connect_all(box, 0, 100);
-	box_run(box);
-	for (unsigned c = 1; c < 100; c++)
-		while (box_read(box, c, UINT32_MAX) > 0)
-			box_run(box);
-	box_settle(box);
+	fill_socket_of_client_0(box);
 	struct server_stats stats;
 	server_get_stats(box->server, &stats);
-	assert_in_range(stats.evictions, 1, 100);
+	assert_int_equal(stats.evictions, 1);
+	assert_non_null(strstr(box->last_warning, "peer 0 left: evicted"));
+	assert_non_null(strstr(box->last_warning, "--max-queue"));
+	box_settle(box);
 	assert_true(box->clients[0].ended);
+	assert_int_equal(box_sees(box, 59), 58);
 	expect_no_violation(box);
 	box_destroy(box);
 }
 
-static void fill_socket_of_client_0(struct box *box)
+/* Many joins in one batch are much to say at once, but nobody has had a chance to read yet. */
+static void test_max_queue_does_not_hit_who_reads(void **state)
 {
-	connect_all(box, 0, 60);
-	box_run(box);
-	for (unsigned c = 1; c < 60; c++)
-		while (box_read(box, c, UINT32_MAX) > 0)
-			box_run(box);
+	(void)state;
+	struct box *box = box_create(&(struct server_config){.vectors = 8, .max_queue = 10});
+	connect_all(box, 0, 20);
+	box_settle(box);
+	for (unsigned c = 0; c < 20; c++)
+		assert_true(box_sees_everyone(box, c));
+	/* Its own join is not charged for ever: once read, the limit is the limit. */
+	for (unsigned c = 20; c < 60; c++) {
+		connect_all(box, c, c + 1);
+		box_run(box);
+		for (unsigned reader = 1; reader <= c; reader++)
+			while (box_read(box, reader, UINT32_MAX) > 0)
+				box_run(box);
+	}
+	assert_in_range(box_read(box, 0, UINT32_MAX), 1, 300);
+	assert_true(box->clients[0].ended);
+	expect_no_violation(box);
+	box_destroy(box);
 }
 
 static void test_stall_timeout_evicts_with_a_reason(void **state)
@@ -293,7 +323,7 @@ static void test_stall_timeout_evicts_with_a_reason(void **state)
 	assert_int_equal(box->left, 0);
 	box_wait(box, 1);
 	assert_int_equal(box->left, 1);
-	assert_non_null(strstr(box->last_log, "peer 0 left: evicted"));
+	assert_non_null(strstr(box->last_warning, "peer 0 left: evicted"));
 	assert_non_null(strstr(box->last_log, "--stall-timeout"));
 	box_settle(box);
 	assert_int_equal(box_sees(box, 5), 58);
@@ -323,7 +353,7 @@ static void test_sleeper_holds_few_descriptors_in_flight(void **state)
 		box_create(&(struct server_config){.vectors = 8, .in_flight_limit = 1024});
 	fill_socket_of_client_0(box);
 	/* It joined when there was room for many; what counts is how many peers there are now. */
-	assert_in_range(box_read(box, 0, UINT32_MAX), 3, 40);
+	assert_in_range(box_read(box, 0, UINT32_MAX), 3, 80);
 	box_settle(box);
 	for (unsigned c = 0; c < 60; c++)
 		assert_true(box_sees_everyone(box, c));
@@ -351,6 +381,59 @@ static void test_speaking_client_is_dropped(void **state)
 	assert_int_equal(box->left, 1);
 	assert_non_null(strstr(box->last_log, "it sent data"));
 	assert_int_equal(box_sees(box, 1), 0);
+	box_destroy(box);
+}
+
+/* A byte out of band does not show on an ordinary read, and poll() would report it for ever. */
+static void test_speaking_out_of_band_is_speaking(void **state)
+{
+	(void)state;
+	struct box *box = box_of(1);
+	connect_all(box, 0, 1);
+	box_settle(box);
+	assert_int_equal(send(box->clients[0].sock, "x", 1, MSG_OOB), 1);
+	box_settle(box);
+	assert_int_equal(box->left, 1);
+	box_destroy(box);
+}
+
+/* What one client can make the server log is limited, whatever it does. */
+static void test_a_client_cannot_flood_the_log(void **state)
+{
+	(void)state;
+	struct box *box = box_of(1);
+	box->log.level = LOG_LEVEL_INFO;
+	for (int i = 0; i < 500; i++) {
+		connect_all(box, 0, 1);
+		assert_int_equal(write(box->clients[0].sock, "x", 1), 1);
+		box_run(box);
+		box_disconnect(box, 0);
+	}
+	assert_in_range(box->log_lines, 1, 101);
+	box_wait(box, 2000);
+	connect_all(box, 0, 1);
+	assert_non_null(strstr(box->last_log, "joined"));
+	assert_in_range(box->log_lines, 3, 103);
+	box_destroy(box);
+}
+
+static void test_mass_departure_of_sleepers(void **state)
+{
+	(void)state;
+	struct box *box = box_of(2);
+	connect_all(box, 0, 2);
+	box_settle(box);
+	connect_all(box, 2, 200); /* none of them reads */
+	box_run(box);
+	for (unsigned c = 2; c < 200; c++)
+		box_disconnect(box, c);
+	box_settle(box);
+	assert_int_equal(box_sees(box, 0), 1);
+	assert_int_equal(box_sees(box, 1), 1);
+	struct server_stats stats;
+	server_get_stats(box->server, &stats);
+	assert_int_equal(stats.quarantined, 0);
+	expect_no_violation(box);
 	box_destroy(box);
 }
 
@@ -443,11 +526,15 @@ int main(void)
 		TEST(test_pre_2_5_has_no_version_message),
 		TEST(test_sleeper_catches_up_whole),
 		TEST(test_sleeper_holds_no_descriptors_of_the_departed),
-		TEST(test_max_queue_evicts_with_a_reason),
+		TEST(test_max_queue_evicts_the_sleeper_with_a_reason),
+		TEST(test_max_queue_does_not_hit_who_reads),
 		TEST(test_stall_timeout_evicts_with_a_reason),
 		TEST(test_slow_progress_is_progress),
 		TEST(test_sleeper_holds_few_descriptors_in_flight),
 		TEST(test_speaking_client_is_dropped),
+		TEST(test_speaking_out_of_band_is_speaking),
+		TEST(test_a_client_cannot_flood_the_log),
+		TEST(test_mass_departure_of_sleepers),
 		TEST(test_gone_before_it_was_served),
 		TEST(test_refusals_say_why),
 		TEST(test_failed_join_leaves_no_trace),
