@@ -50,7 +50,7 @@ enum ivshmem_capability {
 	IVSHMEM_CAP_PEER_LIST = 1 << 2, /* ivshmem_peers() and the joined/left callbacks work */
 	IVSHMEM_CAP_ID = 1 << 3,        /* ivshmem_id() is an ID that a server gave */
 	IVSHMEM_CAP_WRITE = 1 << 4,     /* the region is mapped for writing */
-	IVSHMEM_CAP_SEALED = 1 << 5,    /* nobody can shrink the region: no SIGBUS */
+	IVSHMEM_CAP_SEALED = 1 << 5,    /* nobody can shrink the region */
 };
 
 /*

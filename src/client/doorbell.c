@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -27,6 +28,14 @@
 
 int doorbell_prepare(int fd)
 {
+	/* An eventfd has no file type. Anything else is a trap: writing to a pipe that nobody reads
+	 * would raise SIGPIPE in the application. */
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_mode & S_IFMT)
+		return -EPROTO;
+
 	/* Shared with everybody: written only if it has to be. */
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0)

@@ -36,13 +36,6 @@
 #define SPIN_NS          50000
 #define SPIN_BACKOFF_MAX 1023
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* As doorbell_take(), but does not give up at once. */
 static int spin(struct client *client, int bell, uint64_t *count)
 {

@@ -61,6 +61,10 @@ static int copy_params(struct ivshmem_params *params, const struct ivshmem_param
 		offsetof(struct ivshmem_params, error_size) + sizeof(params->error_size);
 
 	memset(params, 0, sizeof(*params));
+	if (from && from->struct_size >= oldest) {
+		params->error_text = from->error_text;
+		params->error_size = from->error_size;
+	}
 	if (from && from->struct_size < oldest)
 		return -EINVAL;
 	for (size_t i = sizeof(*params); from && i < from->struct_size; i++)
@@ -186,8 +190,7 @@ int ivshmem_vector_fd(struct ivshmem_peer *peer, unsigned vector)
 
 int ivshmem_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector)
 {
-	return result(
-		peer->ops->doorbell_fd ? peer->ops->doorbell_fd(peer, id, vector) : -ENOTSUP);
+	return result(peer->ops->doorbell_fd ? peer->ops->doorbell_fd(peer, id, vector) : -ENOTSUP);
 }
 
 int ivshmem_connected(const struct ivshmem_peer *peer)

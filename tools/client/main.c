@@ -15,9 +15,9 @@
 #include "tool.h"
 
 #include "common/options.h"
+#include "common/stdfds.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,17 +275,6 @@ static int run_stdin(struct client *c)
 
 /* ---- */
 
-/* The library must not get 0, 1 or 2 as the number of a descriptor of its own. */
-static void occupy_standard_descriptors(void)
-{
-	int fd;
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 /* A peer holds a descriptor for each vector of each other peer. */
 static void raise_descriptor_limit(void)
 {
@@ -319,7 +308,8 @@ int main(int argc, char **argv)
 		.connect_ms = -2, /* not given */
 		.answer_to = ANSWER_NOBODY,
 	};
-	occupy_standard_descriptors();
+	if (stdfds_open() < 0)
+		return EXIT_FAILURE;
 	raise_descriptor_limit();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 

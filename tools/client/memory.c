@@ -30,11 +30,13 @@ static bool guarded_copy(void *to, const void *from, size_t n)
 	struct sigaction action = {.sa_handler = on_sigbus};
 	struct sigaction before;
 	sigaction(SIGBUS, &action, &before);
-	bool hit = sigsetjmp(bus_error, 1) != 0;
-	if (!hit)
+	volatile bool copied = false;
+	if (sigsetjmp(bus_error, 1) == 0) {
 		memcpy(to, from, n);
+		copied = true;
+	}
 	sigaction(SIGBUS, &before, NULL);
-	return !hit;
+	return copied;
 }
 
 static enum command_status fail_gone(struct client *c, uint64_t offset)

@@ -148,13 +148,6 @@ enum command_status command_answer(struct client *c, int n, char **words)
 	return COMMAND_OK;
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* One round trip. 0, -ETIMEDOUT, -EINTR (Ctrl-C) or -errno of ringing. */
 static int ping_once(struct client *c, unsigned peer, unsigned vector, int limit, uint64_t *ns)
 {

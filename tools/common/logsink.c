@@ -2,7 +2,9 @@
 /*
  * Theory of operation. Four combinations of text and destination, one sink function: it builds the
  * line, then hands it over. syslog's own macros are called LOG_DEBUG and so on and do not clash
- * with enum log_level. A line that cannot be written is dropped: a log has nobody to complain to.
+ * with enum log_level. A line that cannot be written at once is dropped: whoever reads the log may
+ * have stopped, and the peers must not wait for that. Standard error is asked first and not made
+ * non-blocking, because it is shared with whoever started us.
  */
 #include "common/logsink.h"
 
@@ -10,6 +12,7 @@
 #include "common/jsontext.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,9 +54,18 @@ static json_t *json_line(const struct log_sink *sink, enum log_level level, cons
 		"program", sink->program, "pid", (int)getpid(), "message", json_text(line));
 }
 
+/* A pipe that is writable has room for a whole line (PIPE_BUF). */
+static bool stderr_has_room(void)
+{
+	struct pollfd entry = {.fd = STDERR_FILENO, .events = POLLOUT};
+	return poll(&entry, 1, 0) == 1 && entry.revents & (POLLOUT | POLLERR);
+}
+
 static void write_line(struct log *log, enum log_level level, const char *line)
 {
 	struct log_sink *sink = container_of(log, struct log_sink, log);
+	if (!sink->syslog && !stderr_has_room())
+		return;
 	json_t *object = sink->json ? json_line(sink, level, line) : NULL;
 
 	if (!sink->syslog) {

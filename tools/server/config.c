@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "config.h"
 
+#include "common/logsink.h"
 #include "common/options.h"
 
 #include "base/parse.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
 	OPT_FILE = OPTION_FIRST,
@@ -138,11 +140,11 @@ static int set_size(const char *option, const char *argument, uint64_t *bytes)
 	return bad(option, argument, "give a size in bytes, e.g. 65536, 64K, 4M, 1G");
 }
 
-static int set_mode(const char *option, const char *argument, mode_t *mode)
+static int set_mode(const char *option, const char *argument, mode_t min, mode_t max, mode_t *mode)
 {
 	char *end;
 	unsigned long value = strtoul(argument, &end, 8);
-	if (argument[0] < '0' || argument[0] > '7' || *end != '\0' || value > 0777)
+	if (argument[0] < '0' || argument[0] > '7' || *end != '\0' || value < min || value > max)
 		return bad(option, argument, "give a permission in octal, e.g. 0660");
 	*mode = (mode_t)value;
 	return 0;
@@ -155,6 +157,8 @@ static int set_owner(struct config *config, const char *argument)
 	const char *colon = strchr(argument, ':');
 	size_t length = colon ? (size_t)(colon - argument) : strlen(argument);
 
+	if (argument[0] == '\0')
+		return bad("--socket-owner", argument, "give USER, USER:GROUP or :GROUP");
 	if (length >= sizeof(name))
 		return bad("--socket-owner", argument, "name too long");
 	memcpy(name, argument, length);
@@ -190,6 +194,7 @@ static int set_socket(struct config *config, const char *argument)
 			return bad("-S", argument, "a region's name is [a-z0-9._-]{1,63}");
 		length = snprintf(config->socket_path, sizeof(config->socket_path),
 			"/run/ivshmem/%s.sock", argument + 7);
+		(void)mkdir("/run/ivshmem", 0755); /* if we may; else bind() says what is missing */
 	} else {
 		if (strncmp(argument, "unix:", 5) == 0)
 			path = argument + 5;
@@ -245,7 +250,7 @@ static int set_region_option(struct config *config, int key, const char *argumen
 		region->numa_node = (int)value;
 		return 0;
 	case OPT_REGION_MODE:
-		return set_mode("--region-mode", argument, &region->mode);
+		return set_mode("--region-mode", argument, 1, 0666, &region->mode);
 	}
 	return 1;
 }
@@ -299,7 +304,7 @@ static int set_process_option(struct config *config, int key, const char *argume
 	case 'S':
 		return set_socket(config, argument);
 	case OPT_SOCKET_MODE:
-		return set_mode("--socket-mode", argument, &config->socket_mode);
+		return set_mode("--socket-mode", argument, 0, 0777, &config->socket_mode);
 	case OPT_SOCKET_OWNER:
 		return set_owner(config, argument);
 	case OPT_PROTOCOL:
@@ -312,12 +317,12 @@ static int set_process_option(struct config *config, int key, const char *argume
 		return 0;
 	case OPT_LOG_FORMAT:
 		config->log_format = argument;
-		if (strcmp(argument, "plain") != 0 && strcmp(argument, "json") != 0)
+		if (!logsink_format_is_valid(argument))
 			return bad("--log-format", argument, "give plain or json");
 		return 0;
 	case OPT_LOG_TARGET:
 		config->log_target = argument;
-		if (strcmp(argument, "stderr") != 0 && strcmp(argument, "syslog") != 0)
+		if (!logsink_target_is_valid(argument))
 			return bad("--log-target", argument, "give stderr or syslog");
 		return 0;
 	case OPT_READY_FD:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -17,6 +18,10 @@ static void wait_for_child(int pipe_fd, pid_t child)
 	char byte;
 	int status;
 
+	/* It can be interrupted, and then takes the child with it: see daemon_ready(). */
+	sigset_t all;
+	sigfillset(&all);
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
 	if (read(pipe_fd, &byte, 1) == 1)
 		_exit(0);
 	/* It ended without a word: pass its status on. */
@@ -50,10 +55,12 @@ int daemon_start(struct log *log)
 	return 0;
 }
 
-void daemon_ready(bool keep_stderr)
+int daemon_ready(bool keep_stderr)
 {
+	int result = 0;
+
 	if (ready_pipe < 0)
-		return;
+		return 0;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);
@@ -64,9 +71,10 @@ void daemon_ready(bool keep_stderr)
 			close(null);
 	}
 	if (write(ready_pipe, "", 1) < 0)
-		errno = 0; /* the parent was killed: there is nobody to tell */
+		result = -1;
 	close(ready_pipe);
 	ready_pipe = -1;
+	return result;
 }
 
 int pid_file_open(struct pid_file *file, const char *path, struct log *log)
@@ -107,9 +115,14 @@ int pid_file_open(struct pid_file *file, const char *path, struct log *log)
 
 void pid_file_close(struct pid_file *file)
 {
+	struct stat ours, there;
+
 	if (file->fd < 0)
 		return;
-	unlink(file->path);
+	/* Somebody may have removed it, and somebody else made a new one. */
+	if (fstat(file->fd, &ours) == 0 && stat(file->path, &there) == 0 &&
+		ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
+		unlink(file->path);
 	close(file->fd);
 	file->fd = -1;
 }

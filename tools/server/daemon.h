@@ -15,9 +15,10 @@
  */
 int daemon_start(struct log *log);
 
-/* Let the parent go and leave the terminal (standard error only if it is not the log). Does nothing
- * without daemon_start(). */
-void daemon_ready(bool keep_stderr);
+/* Let the parent go and leave the terminal (standard error only if it is not the log). -1 if the
+ * parent was killed while it waited: nobody wants this daemon any more. Does nothing without
+ * daemon_start(). */
+int daemon_ready(bool keep_stderr);
 
 struct pid_file {
 	int fd; /* -1: none */

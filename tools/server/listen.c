@@ -5,12 +5,13 @@
  * A crash leaves the socket file behind, and the next bind() fails. Removing it is only right if
  * nobody listens there, and the only proof of that is to be refused: connect() gives ECONNREFUSED
  * on a stale socket and nothing else does. We knock with a datagram socket: a live stream server
- * answers that with EPROTOTYPE and does not get us for a peer that joins and leaves. Two servers that start at once could each take the
- * other's fresh socket for the stale one between the proof and the bind(), so all this happens
- * under a lock on the directory; a lock file would be one more thing to leave behind.
+ * answers that with EPROTOTYPE and does not get us for a peer that joins and leaves. Two servers
+ * that start at once could each take the other's fresh socket for the stale one between the proof
+ * and the bind(), so all this happens under a lock on the directory; a lock file would be one more
+ * thing to leave behind.
  *
- * The permission is right before anybody can connect: bind() under a strict umask, then owner, then
- * mode, then listen().
+ * The permission is right before anybody can connect, by the umask at bind(); chmod() of the path
+ * would follow a link that somebody with rights to the directory has put in its place meanwhile.
  */
 #include "listen.h"
 
@@ -45,9 +46,9 @@ static int lock_directory(const char *path)
 	return fd;
 }
 
-static int bind_strictly(int fd, const struct sockaddr_un *address)
+static int bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 {
-	mode_t mask = umask(0177);
+	mode_t mask = umask(0777 & ~mode);
 	int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
 	int saved = errno;
 	umask(mask);
@@ -90,14 +91,14 @@ static int remove_stale(const struct sockaddr_un *address, struct log *log)
 	return 0;
 }
 
-static int bind_path(int fd, const struct sockaddr_un *address, struct log *log)
+static int bind_path(int fd, const struct sockaddr_un *address, mode_t mode, struct log *log)
 {
-	if (bind_strictly(fd, address) == 0)
+	if (bind_with_mode(fd, address, mode) == 0)
 		return 0;
 	if (errno == EADDRINUSE) {
 		if (remove_stale(address, log) < 0)
 			return -1;
-		if (bind_strictly(fd, address) == 0)
+		if (bind_with_mode(fd, address, mode) == 0)
 			return 0;
 	}
 	log_error(log, "-S %s: %m: choose a path in a directory that exists and is writable",
@@ -123,10 +124,6 @@ static int adjust_and_listen(
 		log_error(log, "--socket-owner: cannot change the owner of %s: %m", path);
 		return -1;
 	}
-	if (chmod(path, config->socket_mode) < 0) {
-		log_error(log, "--socket-mode: cannot change the mode of %s: %m", path);
-		return -1;
-	}
 	if (listen(listener->fd, BACKLOG) < 0) {
 		log_error(log, "-S %s: cannot listen: %m", path);
 		return -1;
@@ -147,7 +144,7 @@ int listener_open(struct listener *listener, const struct config *config, struct
 		return -1;
 	}
 	int lock = lock_directory(config->socket_path);
-	if (bind_path(listener->fd, &address, log) == 0) {
+	if (bind_path(listener->fd, &address, config->socket_mode, log) == 0) {
 		result = adjust_and_listen(listener, config, log);
 		if (result < 0)
 			listener_close(listener);

@@ -18,7 +18,9 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -36,10 +38,10 @@ struct loop {
 	struct server *server;
 	struct listener *listener;
 	struct log *log;
-	struct log_limit accept_limit;
 	unsigned exit_timeout_ms;
 	uint64_t messages_at_trim;
 	bool accepting, ending;
+	bool in_trouble; /* accept() failed and has not worked since */
 };
 
 struct watch {
@@ -82,6 +84,15 @@ static bool peer_joined(void *data, struct server_peer *peer, int sock)
 	}
 	watch->poll.data = watch;
 	server_peer_set_data(peer, watch);
+
+	/* libuv adds the socket to its epoll set only later, and aborts if that fails, as it does
+	 * when the user's limit of watches is reached. So add it here, where failing is harmless;
+	 * libuv finds it there and goes on. */
+	struct epoll_event nothing = {.data.fd = sock};
+	if (epoll_ctl(uv_backend_fd(&loop->uv), EPOLL_CTL_ADD, sock, &nothing) < 0) {
+		uv_close((uv_handle_t *)&watch->poll, free_watch);
+		return false;
+	}
 	uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, peer_event);
 	return true;
 }
@@ -122,6 +133,7 @@ static void accept_event(uv_poll_t *poll, int status, int events)
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
 		int sock = accept4(loop->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (sock >= 0) {
+			loop->in_trouble = false;
 			(void)server_admit(loop->server, sock);
 		} else if (errno == EAGAIN) {
 			return;
@@ -139,9 +151,10 @@ static void resume_event(uv_timer_t *timer)
 
 static void pause_accepting(struct loop *loop)
 {
-	unsigned held_back;
-	if (log_allow(&loop->accept_limit, uv_now(&loop->uv), &held_back))
+	/* Once for as long as it lasts: what a client can make us log is limited. */
+	if (!loop->in_trouble)
 		log_warning(loop->log, "cannot accept for now, clients wait: %m");
+	loop->in_trouble = true;
 	uv_poll_stop(&loop->accept);
 	loop->accepting = false;
 	uv_timer_start(&loop->resume, resume_event, ACCEPT_PAUSE_MS, 0);
@@ -193,11 +206,38 @@ static void run_server(uv_prepare_t *prepare)
 
 /* ---- the end ---- */
 
+static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
+
+static void ends_set(sigset_t *set)
+{
+	sigemptyset(set);
+	for (int i = 0; i < 3; i++)
+		sigaddset(set, ends[i]);
+}
+
+void loop_hold_signals(void)
+{
+	sigset_t held;
+	ends_set(&held);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
 static void deadline_event(uv_timer_t *timer)
 {
 	struct loop *loop = timer->data;
-	log_warning(loop->log, "some peers have not read that the others left");
+	(void)server_run(loop->server, uv_now(&loop->uv));
+	if (!server_flushed(loop->server))
+		log_warning(loop->log, "some peers have not read that the others left");
 	uv_stop(&loop->uv);
+}
+
+/* Who is in the backlog gets an answer: QEMU hangs on a socket that merely closes. */
+static void refuse_backlog(struct loop *loop)
+{
+	int sock;
+	while ((sock = accept4(loop->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+		(void)server_admit(loop->server, sock);
 }
 
 static void signal_event(uv_signal_t *handle, int number)
@@ -209,10 +249,11 @@ static void signal_event(uv_signal_t *handle, int number)
 	log_info(loop->log, "signal %d: telling the peers, ending", number);
 	uv_poll_stop(&loop->accept);
 	uv_timer_stop(&loop->resume);
-	listener_close(loop->listener);
 	loop->accepting = false;
 	loop->ending = true;
 	server_farewell(loop->server);
+	refuse_backlog(loop);
+	listener_close(loop->listener);
 	uv_timer_start(&loop->deadline, deadline_event, loop->exit_timeout_ms, 0);
 }
 
@@ -225,9 +266,6 @@ static void close_handle(uv_handle_t *handle, void *data)
 
 static int start(struct loop *loop)
 {
-	static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
-
-	signal(SIGPIPE, SIG_IGN);
 	int error = uv_poll_init(&loop->uv, &loop->accept, loop->listener->fd);
 	if (error < 0)
 		return error;
@@ -244,6 +282,10 @@ static int start(struct loop *loop)
 		if (error < 0)
 			return error;
 	}
+	/* main() has held them back: what came during the start ends us the clean way, now. */
+	sigset_t held;
+	ends_set(&held);
+	sigprocmask(SIG_UNBLOCK, &held, NULL);
 	uv_prepare_start(&loop->before_sleep, run_server);
 	accept_again(loop);
 	return 0;
@@ -255,7 +297,6 @@ int loop_serve(const struct config *config, int region_fd, struct listener *list
 	struct loop loop = {
 		.listener = listener,
 		.log = log,
-		.accept_limit = LOG_LIMIT_INIT(3),
 		.exit_timeout_ms = config->exit_timeout_ms,
 	};
 	int error = uv_loop_init(&loop.uv);

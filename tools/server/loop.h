@@ -7,6 +7,12 @@
 #include "listen.h"
 
 /*
+ * Hold SIGTERM, SIGINT and SIGHUP back until loop_serve() can end the clean way: a server that is
+ * killed while it allocates memory would leave its objects behind. Call before anything is created.
+ */
+void loop_hold_signals(void);
+
+/*
  * Serve until SIGTERM, SIGINT or SIGHUP, then tell every peer and return. Calls `ready` once
  * clients can be served. Takes over the listener: closes it when the end begins. 0, or -1 (said on
  * `log`).

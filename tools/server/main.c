@@ -15,6 +15,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -58,12 +60,24 @@ static void describe_region(const struct region *region, struct log *log)
 		log_warning(log, "%s", warning);
 }
 
-static int check_ready_fd(const struct config *config, struct log *log)
+/*
+ * Take --ready-fd over before anything else can get or lose its number: the log may be the same
+ * descriptor, and a daemon lets go of 0, 1 and 2. Returns our own copy, or -1 if there is none.
+ */
+static int take_ready_fd(struct config *config)
 {
-	if (config->ready_fd < 0 || fcntl(config->ready_fd, F_GETFD) >= 0)
+	if (config->ready_fd < 0)
 		return 0;
-	log_error(log, "--ready-fd %d: no such descriptor is open", config->ready_fd);
-	return -1;
+	int copy = fcntl(config->ready_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (copy < 0) {
+		fprintf(stderr, "ivshmem-server: --ready-fd %d: no such descriptor is open\n",
+			config->ready_fd);
+		return -1;
+	}
+	/* The reader waits for the end of file too, so ours must be the only one. */
+	close(config->ready_fd);
+	config->ready_fd = copy;
+	return stdfds_open();
 }
 
 static void say_ready(void *data)
@@ -71,7 +85,8 @@ static void say_ready(void *data)
 	const struct readiness *readiness = data;
 
 	readiness->log->target = readiness->target;
-	daemon_ready(readiness->log_is_stderr);
+	if (daemon_ready(readiness->log_is_stderr) < 0)
+		raise(SIGTERM); /* whoever started us has given up: end the clean way */
 	if (readiness->fd < 0)
 		return;
 	if (write(readiness->fd, "\n", 1) < 0)
@@ -88,7 +103,7 @@ static int serve(struct config *config, struct readiness *readiness)
 	struct pid_file pid_file = PID_FILE_INIT;
 	int result = -1;
 
-	if (check_ready_fd(config, log) < 0 || descriptors_settle(config, log) < 0)
+	if (descriptors_settle(config, log) < 0)
 		return -1;
 	if (config->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
 		log_warning(log,
@@ -98,10 +113,12 @@ static int serve(struct config *config, struct readiness *readiness)
 		return -1;
 	if (config->foreground && config->pid_file_given)
 		log_warning(log, "-p is for the daemon: there is no pid file with -F");
-	if (region_create(&region, &config->region, &why) < 0) {
+	result = region_create(&region, &config->region, &why);
+	if (result < 0) {
 		log_error(log, "%s", why.text);
 		goto close_pid_file;
 	}
+	result = -1;
 	describe_region(&region, log);
 	if (listener_open(&listener, config, log) < 0)
 		goto close_region;
@@ -118,13 +135,16 @@ close_pid_file:
 
 int main(int argc, char **argv)
 {
-	static struct config config;
+	struct config config;
 	struct switched_log log = {.log = {.sink = pass_on}};
 
 	if (stdfds_open() < 0)
 		return EXIT_STARTUP;
 	if (config_parse(&config, argc, argv) < 0)
 		return EXIT_USAGE;
+	if (take_ready_fd(&config) < 0)
+		return EXIT_STARTUP;
+	loop_hold_signals();
 	const char *place = config.log_target;
 	if (!place)
 		place = config.foreground ? "stderr" : "syslog";
@@ -146,5 +166,7 @@ int main(int argc, char **argv)
 			});
 	logsink_close(startup);
 	logsink_close(target);
+	if (result == -EINVAL)
+		return EXIT_USAGE;
 	return result == 0 ? 0 : EXIT_STARTUP;
 }
