@@ -28,7 +28,7 @@ EACH_SERVER = pytest.mark.parametrize("server_command", ["ours", "contrib"], ind
 EACH_CLIENT = pytest.mark.parametrize("kind", ["ours", "contrib"])
 TRANSCRIPT = HERE / "contrib.transcript"
 
-# What contrib's server fails of the protocol suite, and why.
+# What contrib's server fails of the tests below, and why.
 KNOWN_FAILURES = {
     "test_garbage_and_half_messages": "ends when a client has closed before it was accepted",
 }
@@ -229,48 +229,36 @@ def write_transcript(steps):
     TRANSCRIPT.write_text(text, encoding="ascii")
 
 
-def record(target, vectors=2):
-    """Three peers, then one leaves, another comes, and one more leaves: all that is said to whom."""
-    present, gone, names, steps = {}, [], {}, []
+STEPS = [("join", 0), ("join", 1), ("join", 2), ("leave", 1), ("join", 3), ("leave", 0)]
+
+
+def record(target, join, vectors=2):
+    """Go through STEPS and note all that is said to whom."""
+    present, doorbells, steps = {}, {}, []
 
     def take(peer, count):
-        said = []
         for _ in range(count):
             message = peer.message()
+            if message.fd >= 0:  # kept open: the kernel gives the ID of a closed eventfd anew
+                peer.peers.setdefault(message.number, []).append(message.fd)
             said.append((peer, message))
-            if message.fd < 0:
-                continue
-            info = wire.eventfd_info(message.fd)
-            if info and message.number == peer.id:
-                peer.vectors.append(message.fd)
-                names[info["id"]] = f"{peer.id}.{len(peer.vectors) - 1}"
-            else:
-                peer.peers.setdefault(message.number, []).append(message.fd)  # to be closed
-            if message.number == wire.REGION:
-                assert os.fstat(message.fd).st_size
-        return said
 
     def name(fd):
-        if fd < 0:
-            return "-"
-        info = wire.eventfd_info(fd)
-        return names[info["id"]] if info else "region"
+        info = wire.eventfd_info(fd) if fd >= 0 else None
+        return doorbells[info["id"]] if info else "region" if fd >= 0 else "-"
 
-    for what, number in (("join", 0), ("join", 1), ("join", 2), ("leave", 1), ("join", 3),
-                         ("leave", 0)):
+    for what, number in STEPS:
         said = []
         if what == "join":
-            newcomer = wire.Peer(target.socket, handshake=False)
-            said += take(newcomer, 2)
-            newcomer.id = said[1][1].number
-            assert newcomer.id == number
-            said += take(newcomer, 1 + (len(present) + 1) * vectors)
+            newcomer = join(target, handshake=False)
+            newcomer.id = number
+            take(newcomer, 3 + (len(present) + 1) * vectors)
+            for vector, fd in enumerate(newcomer.peers[number]):
+                doorbells[wire.eventfd_info(fd)["id"]] = f"{number}.{vector}"
         else:
-            leaver = present.pop(number)
-            leaver.sock.close()
-            gone.append(leaver)  # with its descriptors: the kernel gives numbers of closed ones anew
+            present.pop(number).sock.close()
         for peer in present.values():
-            said += take(peer, vectors if what == "join" else 1)
+            take(peer, vectors if what == "join" else 1)
         if what == "join":
             present[number] = newcomer
         steps.append((what, number, [
@@ -278,16 +266,15 @@ def record(target, vectors=2):
             for peer, message in said]))
     for peer in present.values():
         assert not wire.select_readable(peer.sock, 0.1), "a message too many"
-    for peer in [*present.values(), *gone]:
-        peer.close()
     return steps
 
 
 @EACH_SERVER
-def test_transcript_is_that_of_contribs_server(request, serve):
+def test_transcript_is_that_of_contribs_server(request, serve, join):
     """Numbers, order and descriptors of each message to each peer, from both servers."""
-    steps = record(serve())
-    if os.environ.get("IVSHMEM_RECORD") and request.node.callspec.params["server_command"] == "contrib":
+    steps = record(serve(), join)
+    kind = request.node.callspec.params["server_command"]
+    if os.environ.get("IVSHMEM_RECORD") and kind == "contrib":
         write_transcript(steps)
     assert steps == read_transcript()
 
@@ -315,14 +302,14 @@ def test_replay_of_contribs_transcript_to_our_client(tmp, client, own):
             else:
                 present.append(peer)
                 program.until(event="joined", peer=peer)
-        known = [{"id": peer, "vectors": 2} for peer in sorted(present)]
-        wait_until(lambda: ask(program, "peers")["peers"] == known, f"exactly {known}")
+            known = [{"id": other, "vectors": 2} for other in sorted(present)]
+            wait_until(lambda known=known: ask(program, "peers")["peers"] == known, f"{known}")
+            for other in present:
+                for vector in range(2):
+                    ask(program, f"int {other} {vector}")
+                    assert server.rung(other, vector) == 1
+                    assert server.silent(other, 1 - vector)
         wait_until(lambda: ask(program, "info")["vectors"] == 2, "the own vectors")
-        for peer in present:
-            for vector in range(2):
-                ask(program, f"int {peer} {vector}")
-                assert server.rung(peer, vector) == 1
-                assert server.silent(peer, 1 - vector)
         for vector in range(2):
             server.ring(own, vector)
             program.until(event="interrupt", vector=vector, count=1)
@@ -350,7 +337,7 @@ def ask(program, command):
 
 
 def test_protocol_suite_judges_contribs_server(tmp):
-    """The suite judges anybody's server: contrib's keeps to the protocol, and dies of bad clients."""
+    """The suite judges anybody's server: contrib's keeps the protocol, and dies of bad clients."""
     report = tmp / "report.xml"
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_protocol.py",
