@@ -13,3 +13,52 @@ die() {
 	echo "$name: $*" >&2
 	exit 1
 }
+
+# ---- apt with a system of its own ----
+#
+# Newer releases, other architectures and sources come from the archive that this machine's apt uses
+# already, but with lists and a state of their own: the machine's own sources stay as they are.
+
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# The codename of the Debian that this is.
+own_release() {
+	# shellcheck disable=SC1091 # whatever Debian says about itself
+	(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+}
+
+# The address of the archive.
+archive_address() {
+	# shellcheck disable=SC2016 # fields of apt, not shell variables
+	address=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' \
+		'Created-By: Packages' | awk -v own="$(own_release)" \
+		'$1 == own && $2 == "main" { print $3; exit }')
+	[ -n "$address" ] || die "apt has no source for $(own_release) main: try apt-get update"
+	echo "$address"
+}
+
+# apt_system DIRECTORY KIND SUITE...: prepare one that has nothing installed. KIND is deb or deb-src.
+apt_system() {
+	system=$1
+	kind=$2
+	shift 2
+	target=Packages
+	[ "$kind" = deb ] || target=Sources
+	address=$(archive_address) || exit 1
+	mkdir -p "$system/lists/partial" "$system/cache/archives/partial"
+	: >"$system/status"
+	for suite in "$@"; do
+		echo "$kind [target=$target signed-by=$keyring] $address $suite main"
+	done >"$system/sources.list"
+}
+
+# private_apt DIRECTORY ARGUMENT...: apt-get on it
+private_apt() {
+	system=$1
+	shift
+	apt-get -q -o APT::Sandbox::User=root -o Dir::State="$system" \
+		-o Dir::State::lists="$system/lists" -o Dir::State::status="$system/status" \
+		-o Dir::Cache="$system/cache" -o Dir::Etc::sourcelist="$system/sources.list" \
+		-o Dir::Etc::sourceparts=- -o Dir::Etc::preferencesparts=- \
+		-o APT::Update::Error-Mode=any "$@"
+}

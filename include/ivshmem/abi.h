@@ -9,6 +9,8 @@
 #ifndef IVSHMEM_ABI_H
 #define IVSHMEM_ABI_H
 
+#include <stdint.h>
+
 /* Identity of the PCI device. */
 #define IVSHMEM_PCI_VENDOR_ID 0x1af4u
 #define IVSHMEM_PCI_DEVICE_ID 0x1110u
@@ -27,8 +29,8 @@
 #define IVSHMEM_REG_DOORBELL   0x0cu /* write only: peer ID in bits 31..16, vector in 15..0 */
 
 /* Value to write to the doorbell register to ring `vector` of the peer with ID `peer`. */
-#define IVSHMEM_DOORBELL(peer, vector) \
-	((((uint32_t)(peer) & 0xffffu) << 16) | ((uint32_t)(vector) & 0xffffu))
+#define IVSHMEM_DOORBELL(peer, vector)                                                             \
+	((((uint32_t)(peer)&0xffffu) << 16) | ((uint32_t)(vector)&0xffffu))
 
 /* IDs are 0..65535; 0 is an ordinary ID and belongs to the first peer. */
 #define IVSHMEM_MAX_ID 65535u

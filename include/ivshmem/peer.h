@@ -210,9 +210,9 @@ int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uin
 int ivshmem_vector_fd(struct ivshmem_peer *peer, unsigned vector);
 
 /*
- * The eventfd that ivshmem_notify() would write to for vector `vector` of peer `id` (the own ID: the
- * own vector), for handing to something that rings by itself (KVM's ioeventfd, io_uring). Has no
- * side effect. Owned by the handle, and closed when the peer leaves: duplicate it to keep it.
+ * The eventfd that ivshmem_notify() would write to for vector `vector` of peer `id` (the own ID:
+ * the own vector), for handing to something that rings by itself (KVM's ioeventfd, io_uring). Has
+ * no side effect. Owned by the handle, and closed when the peer leaves: duplicate it to keep it.
  * errno: ENOENT (no such peer), EINVAL (no such vector), ENOTSUP.
  */
 int ivshmem_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned vector);

@@ -95,7 +95,7 @@ void peer_announce(struct server *server, struct server_peer *peer, enum entry_k
 /* member: allocate with its eventfds (NULL and errno), and let go when nothing needs it. */
 struct member *member_create(uint16_t id, unsigned vectors);
 void member_destroy(struct member *member);
-void member_release(void *server, struct member *member);
+void member_release(void *data, struct member *member); /* data: the server */
 
 /* window.c: bound what the peer may have unread; double it when it reads. */
 void window_start(const struct server *server, struct server_peer *peer);

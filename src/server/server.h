@@ -46,7 +46,7 @@ struct server_stats {
 };
 
 /* `region_fd` is borrowed and must outlive the server. 0 or -errno. */
-int server_create(struct server **server, const struct server_config *config, int region_fd,
+int server_create(struct server **out, const struct server_config *config, int region_fd,
 	const struct server_ops *ops, void *data, struct log *log);
 
 /* Close every peer at once. For a clean exit call server_farewell() before. */

@@ -38,7 +38,7 @@ void window_start(const struct server *server, struct server_peer *peer)
 		return;
 	uint64_t share = server->config.in_flight_limit / (2 * (server->stats.peers + UINT64_C(1)));
 	unsigned window = WINDOW_MIN;
-	while (window < WINDOW_MAX && window * 2 <= share)
+	while (window < WINDOW_MAX && window <= share / 2)
 		window *= 2;
 	if (window > WINDOW_MAX)
 		window = WINDOW_MAX;

@@ -30,8 +30,8 @@ PUNCH_HOLE_KEEP_SIZE = 3
 
 def connect(target):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(target.socket)  # blocking: waits for room in the backlog
     sock.settimeout(wire.TIMEOUT)
-    sock.connect(target.socket)
     return sock
 
 

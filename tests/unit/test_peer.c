@@ -352,12 +352,6 @@ static void test_hostile_flags(void **state)
 	assert_int_equal(ivshmem_dispatch(peer, 0), 6);
 	assert_true(fcntl(bells[0], F_GETFL) & O_NONBLOCK);
 
-	/* An emulator lacks the call that this rests on. */
-	if (scripted_emulated()) {
-		end(peer);
-		print_message("preadv2() is missing: not tried\n");
-		skip();
-	}
 	fcntl(bells[0], F_SETFL, 0);
 	alarm(20);
 	assert_int_equal(ivshmem_wait(peer, 0, 50, NULL), 0);
@@ -535,5 +529,8 @@ int main(void)
 		PEER_TEST(test_uris),
 		PEER_TEST(test_params),
 	};
+	/* An emulator lacks the call, preadv2(), that this one rests on. */
+	if (scripted_emulated())
+		cmocka_set_skip_filter("test_hostile_flags");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,7 +93,7 @@ static void test_hole_loses_content_and_kills_nobody(void **state)
 	bool sealed;
 	assert_int_equal(region_map(region.fd, 0, false, &address, &size, &sealed), 0);
 	unsigned char *bytes = address;
-	memset(bytes, 0x55, size);
+	memset(bytes, 0x55, (size_t)size);
 	punch(region.fd, 0, 2 * MiB);
 	assert_int_equal(touch(bytes, false), 0);
 	assert_int_equal(touch(bytes + MiB, true), 7);
@@ -155,7 +155,7 @@ static void test_hole_in_huge_pages(void **state)
 	bool sealed;
 	assert_int_equal(region_map(region.fd, 0, false, &address, &size, &sealed), 0);
 	unsigned char *bytes = address;
-	memset(bytes, 0x55, size);
+	memset(bytes, 0x55, (size_t)size);
 	punch(region.fd, 0, 2 * MiB);
 	assert_int_equal(touch(bytes, false), 0); /* the page was still free: content lost */
 	punch(region.fd, 0, 2 * MiB);

@@ -278,7 +278,7 @@ static int set_limit_option(struct config *config, int key, const char *argument
 	case OPT_MAX_QUEUE:
 		return set_uint("--max-queue", argument, 0, UINT32_MAX, &server->max_queue);
 	case OPT_STALL_TIMEOUT:
-		error = set_uint("--stall-timeout", argument, 0, 86400 * 365, &value);
+		error = set_uint("--stall-timeout", argument, 0, UINT64_C(86400) * 365, &value);
 		server->stall_timeout_ms = value * 1000;
 		return error;
 	}
