@@ -43,4 +43,7 @@
 #define IVSHMEM_PROTOCOL_VERSION 0
 #define IVSHMEM_DEFAULT_SOCKET   "/tmp/ivshmem_socket"
 
+/* Where region:NAME listens: this folder, the name, ".sock". */
+#define IVSHMEM_SOCKET_FOLDER "/run/ivshmem"
+
 #endif

@@ -116,7 +116,7 @@ struct ivshmem_params {
  *   unix:PATH     join the server that listens on PATH
  *   region:NAME   the same, PATH being /run/ivshmem/NAME.sock; NAME is [a-z0-9._-]{1,63}
  *   shm:NAME      map a POSIX shared memory object, no server, no interrupts
- *   file:PATH     map a file (also on hugetlbfs or a device), no server, no interrupts
+ *   file:PATH     map a file (also on hugetlbfs or a block device), no server, no interrupts
  *
  * A URI without a scheme that contains a slash is taken as unix:PATH. `params` may be NULL.
  *

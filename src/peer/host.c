@@ -5,6 +5,8 @@
 #include "client/client.h"
 #include "peer/transport.h"
 
+#include <ivshmem/abi.h>
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +120,6 @@ int peer_open_region(struct ivshmem_peer **peer, const char *name,
 			"region name '%.80s': use 1 to 63 of a-z 0-9 . _ -", name);
 		return -EINVAL;
 	}
-	snprintf(path, sizeof(path), "/run/ivshmem/%s.sock", name);
+	snprintf(path, sizeof(path), IVSHMEM_SOCKET_FOLDER "/%s.sock", name);
 	return peer_open_unix(peer, path, params, error);
 }

@@ -63,24 +63,13 @@ static void fill_batch(struct server *server, const struct server_peer *peer)
 	}
 }
 
-void evict_slow(struct server *server, struct server_peer *peer)
-{
-	server->stats.evictions++;
-	peer_drop(server, peer, LOG_LEVEL_WARNING,
-		"evicted: it does not read, %llu messages wait (--max-queue)",
-		(unsigned long long)peer->queue.messages);
-}
-
 static void send_failed(struct server *server, struct server_peer *peer, int error)
 {
 	unsigned held_back = 0;
 
 	switch (error) {
 	case -EAGAIN:
-		if (peer_over_limit(server, peer))
-			evict_slow(server, peer);
-		else
-			peer_set_output(server, peer, OUTPUT_BLOCKED);
+		peer_set_output(server, peer, OUTPUT_BLOCKED);
 		break;
 	case -ETOOMANYREFS:
 	case -ENOBUFS:

@@ -17,7 +17,7 @@
  * BLOCKED   socket is full          blocked     the loop says that it is writable
  * STARVED   the kernel is out of    starved     the retry time has come
  *           memory or of descriptors in flight
- * DOOMED    must go: see `too_slow` doomed      server_run() drops it
+ * DOOMED    no memory for its queue   doomed      server_run() drops it
  *
  * `blocked_since` is set when the queue begins to fill and on every progress.
  */
@@ -32,7 +32,6 @@ struct server_peer {
 	int sock; /* owned; -1 once the peer has left */
 	uid_t uid;
 	pid_t pid;
-	bool too_slow;     /* doomed for its queue; else for lack of memory */
 	bool burst_begins; /* the queue was empty: the window is to be set anew */
 	unsigned window;   /* messages that may be unread; 0: as many as the kernel likes */
 	uint32_t position; /* among the live peers, at farewell */
@@ -47,14 +46,15 @@ struct server {
 	const struct server_ops *ops;
 	void *data;
 	struct log *log;
-	struct log_limit log_limit;     /* lines that peers can cause */
+	struct log_limit news_limit;    /* lines that peers can cause: joins and leaves */
+	struct log_limit trouble_limit; /* and warnings: joins must not hide an eviction */
 	struct log_limit starved_limit; /* lines about shortage in the kernel */
 	int region_fd;                  /* borrowed */
 	struct ids ids;
 	struct list peers, dead;
 	struct list dirty, blocked, starved, doomed;
 	struct list departed; /* members whose departure is not in the queues yet */
-	uint32_t pass;        /* of queue_cancel_gone() */
+	uint64_t pass;        /* of queue_cancel_gone() */
 	struct fdpass_batch *batch;
 	struct server_stats stats;
 	uint64_t now; /* ms, as of the last server_run() */
@@ -71,13 +71,13 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Put the departures since the last call into everybody's queue. */
-void settle_departures(struct server *server);
+void server_settle_departures(struct server *server);
 
 /* Is more waiting for the peer than --max-queue allows? */
 bool peer_over_limit(const struct server *server, const struct server_peer *peer);
 
 /* A log line that peers can cause: limited, unless everything is to be logged. */
-void say(struct server *server, enum log_level level, const char *format, ...)
+void server_say(struct server *server, enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* Bytes that the peer has not read yet, as the kernel charges them. */
@@ -103,6 +103,5 @@ void window_grow(struct server_peer *peer);
 
 /* flush.c: send until the queue is empty or the socket takes no more. May drop the peer. */
 void peer_flush(struct server *server, struct server_peer *peer);
-void evict_slow(struct server *server, struct server_peer *peer);
 
 #endif

@@ -9,6 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Whoever has more waiting than --max-queue may be busy for so long, ms. Many joins or departures
+ * at once can be more than that, and who reads must not suffer for it. */
+#define OVER_LIMIT_MS 1000
+
 struct server_peer *peer_create(struct server *server, int sock)
 {
 	struct server_peer *peer = calloc(1, sizeof(*peer));
@@ -27,10 +31,11 @@ int peer_unread(const struct server_peer *peer)
 	return ioctl(peer->sock, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
 }
 
-/* When a peer that reads nothing from now on is stalled. */
 uint64_t peer_deadline(const struct server *server, const struct server_peer *peer)
 {
 	uint64_t timeout = server->config.stall_timeout_ms;
+	if (peer_over_limit(server, peer) && (timeout == 0 || timeout > OVER_LIMIT_MS))
+		timeout = OVER_LIMIT_MS;
 	return timeout > 0 ? peer->blocked_since + timeout : UINT64_MAX;
 }
 
@@ -85,21 +90,21 @@ void peer_announce(struct server *server, struct server_peer *peer, enum entry_k
 		peer->blocked_since = server->now;
 		peer->burst_begins = true;
 		peer_set_output(server, peer, OUTPUT_DIRTY);
-	} else if (peer->output != OUTPUT_DIRTY && peer_over_limit(server, peer)) {
-		/* Only a socket that is known to be full counts: many can join at once. */
-		peer->too_slow = true;
-		peer_set_output(server, peer, OUTPUT_DOOMED);
+	} else if (peer_deadline(server, peer) < server->check_at) {
+		server->check_at = peer_deadline(server, peer); /* over --max-queue now */
 	}
 }
 
-void say(struct server *server, enum log_level level, const char *format, ...)
+void server_say(struct server *server, enum log_level level, const char *format, ...)
 {
+	struct log_limit *limit =
+		level <= LOG_LEVEL_WARNING ? &server->trouble_limit : &server->news_limit;
 	unsigned held_back = 0;
 	char line[256];
 	va_list args;
 
 	if (server->log && server->log->level < LOG_LEVEL_DEBUG &&
-		!log_allow(&server->log_limit, server->now, &held_back))
+		!log_allow(limit, server->now, &held_back))
 		return;
 	if (held_back > 0)
 		log_info(server->log, "(%u lines about peers held back)", held_back);
@@ -127,8 +132,8 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 	va_end(args);
 
 	server->stats.peers--;
-	server->stats.leaves++;
-	say(server, level, "peer %u left: %s (%u peers)", member->id, reason, server->stats.peers);
+	server_say(server, level, "peer %u left: %s (%u peers)", member->id, reason,
+		server->stats.peers);
 
 	peer_set_output(server, peer, OUTPUT_IDLE);
 	server->ops->left(server->data, peer);
@@ -139,7 +144,7 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 
 	member->gone = true;
 	server->stats.quarantined++;
-	member->mentions++; /* released by settle_departures() */
+	member->mentions++; /* released by server_settle_departures() */
 	list_append(&server->departed, &member->link);
 	queue_clear(&peer->queue, member_release, server);
 	peer->member = NULL;
@@ -149,7 +154,7 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
  * Those who left together are settled together: one pass over each queue, not one for each of them,
  * or the end of a process with thousands of connections would hold everybody up.
  */
-void settle_departures(struct server *server)
+void server_settle_departures(struct server *server)
 {
 	bool tell = !server->leaving && server->config.vectors > 0;
 	bool queued = false;

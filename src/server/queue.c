@@ -69,7 +69,7 @@ static void forget(struct entry *entry, queue_release *release, void *data)
 	release(data, member);
 }
 
-void queue_cancel_gone(struct queue *queue, uint32_t pass)
+void queue_cancel_gone(struct queue *queue, uint64_t pass)
 {
 	for (uint32_t i = 0; i < queue->count; i++) {
 		struct entry *entry = queue_at(queue, i);

@@ -28,7 +28,7 @@ struct member {
 	bool fds_open;     /* fds[] are open */
 	uint32_t mentions; /* entries that point here: the ID is taken while > 0 */
 	uint32_t connects; /* of these, connects: fds[] are needed while > 0 */
-	uint32_t pass;     /* the last queue_cancel_gone() that withdrew it */
+	uint64_t pass;     /* the last queue_cancel_gone() that withdrew it */
 	struct list link;  /* server.departed, until everybody's queue knows */
 	int fds[];         /* eventfds, owned */
 };
@@ -71,7 +71,7 @@ struct entry *queue_at(const struct queue *queue, uint32_t i);
  * members with `pass`: this reader has never heard of them and must not hear that they left. One
  * pass for all, however many have gone at once.
  */
-void queue_cancel_gone(struct queue *queue, uint32_t pass);
+void queue_cancel_gone(struct queue *queue, uint64_t pass);
 
 /*
  * `messages` more have gone out whole, and then `offset` bytes of the next. Calls `release` for

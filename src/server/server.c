@@ -22,7 +22,8 @@ int server_create(struct server **out, const struct server_config *config, int r
 	server->ops = ops;
 	server->data = data;
 	server->log = log;
-	server->log_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
+	server->news_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
+	server->trouble_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
 	server->starved_limit = (struct log_limit)LOG_LIMIT_INIT(3);
 	server->region_fd = region_fd;
 	server->check_at = UINT64_MAX;
@@ -58,7 +59,7 @@ void server_destroy(struct server *server)
 	while (!list_empty(&server->peers))
 		peer_drop(server, container_of(server->peers.next, struct server_peer, link),
 			LOG_LEVEL_INFO, "server ends");
-	settle_departures(server);
+	server_settle_departures(server);
 	bury_dead(server);
 	free(server->farewell);
 	ids_fini(&server->ids);
@@ -80,7 +81,7 @@ static int refuse(struct server *server, int sock, enum wire_refusal why, int er
 	}
 	close(sock);
 	server->stats.refusals++;
-	say(server, LOG_LEVEL_WARNING, "refused a client: %s", wire_refusal_text(why));
+	server_say(server, LOG_LEVEL_WARNING, "refused a client: %s", wire_refusal_text(why));
 	return error;
 }
 
@@ -155,7 +156,7 @@ int server_admit(struct server *server, int sock)
 	socklen_t size = sizeof(cred);
 	const int on = 1;
 
-	settle_departures(server); /* before somebody comes whom they do not concern */
+	server_settle_departures(server); /* before somebody comes whom they do not concern */
 	(void)getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size);
 	/* Else a byte sent out of band would make the socket readable with nothing to read. */
 	(void)setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
@@ -178,8 +179,8 @@ int server_admit(struct server *server, int sock)
 	}
 	announce(server, peer);
 
-	say(server, LOG_LEVEL_INFO, "peer %u joined (pid %d, uid %u, %u peers)", peer->member->id,
-		(int)cred.pid, (unsigned)cred.uid, server->stats.peers);
+	server_say(server, LOG_LEVEL_INFO, "peer %u joined (pid %d, uid %u, %u peers)",
+		peer->member->id, (int)cred.pid, (unsigned)cred.uid, server->stats.peers);
 	return 0;
 }
 
@@ -192,10 +193,6 @@ static void drop_doomed(struct server *server)
 	while (!list_empty(&server->doomed)) {
 		struct server_peer *peer =
 			container_of(server->doomed.next, struct server_peer, out_link);
-		if (peer->too_slow) {
-			evict_slow(server, peer);
-			continue;
-		}
 		server->stats.evictions++;
 		peer_drop(server, peer, LOG_LEVEL_WARNING,
 			"evicted: no memory for what it must be told");
@@ -223,9 +220,10 @@ static void evict_stalled(struct server *server, struct server_peer *peer)
 {
 	server->stats.evictions++;
 	peer_drop(server, peer, LOG_LEVEL_WARNING,
-		"evicted: it has read nothing for %llu s (--stall-timeout), %llu messages wait",
-		(unsigned long long)(server->config.stall_timeout_ms / 1000),
-		(unsigned long long)peer->queue.messages);
+		"evicted: it has read nothing for %llu ms, %llu messages wait (%s)",
+		(unsigned long long)(server->now - peer->blocked_since),
+		(unsigned long long)peer->queue.messages,
+		peer_over_limit(server, peer) ? "--max-queue" : "--stall-timeout");
 }
 
 static void check_blocked(struct server *server)
@@ -284,7 +282,7 @@ int server_run(struct server *server, uint64_t now_ms)
 	server->now = now_ms;
 	retry_starved(server);
 	do {
-		settle_departures(server);
+		server_settle_departures(server);
 		flush_dirty(server);
 		drop_doomed(server);
 		check_blocked(server);

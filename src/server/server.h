@@ -41,7 +41,7 @@ struct server_ops {
 };
 
 struct server_stats {
-	uint64_t joins, leaves, evictions, refusals, messages;
+	uint64_t joins, evictions, refusals, messages;
 	unsigned peers, quarantined;
 };
 

@@ -3,9 +3,6 @@
 
 #include <assert.h>
 
-static const char *const state_names[] = {"VERSION", "ID", "SETUP", "RUN", "DEAD"};
-static_assert(sizeof(state_names) / sizeof(state_names[0]) == WIRE_STATE_COUNT, "a name each");
-
 static const char *const error_texts[] = {
 	"no error",
 	"server speaks another protocol version",
@@ -108,11 +105,6 @@ struct wire_event wire_session_feed(
 		break;
 	}
 	return fail(session, WIRE_ERROR_AFTER_DEATH, message);
-}
-
-const char *wire_state_name(enum wire_state state)
-{
-	return state < WIRE_STATE_COUNT ? state_names[state] : "?";
 }
 
 const char *wire_error_text(enum wire_error error)

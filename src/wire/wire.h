@@ -11,13 +11,15 @@
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
 
+#include <ivshmem/abi.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION   0
+#define WIRE_VERSION   IVSHMEM_PROTOCOL_VERSION
 #define WIRE_REGION    (-1) /* the number that announces the shared memory */
-#define WIRE_MAX_ID    65535
+#define WIRE_MAX_ID    ((int)IVSHMEM_MAX_ID)
 #define WIRE_WIDTH_MAX 8
 
 /*
@@ -150,8 +152,6 @@ void wire_session_init(struct wire_session *session, const struct wire_format *f
 /* Take one message (and its descriptor) and say what it means. */
 struct wire_event wire_session_feed(
 	struct wire_session *session, const struct wire_message *message);
-
-const char *wire_state_name(enum wire_state state);
 
 /* One line for people, without a final dot. */
 const char *wire_error_text(enum wire_error error);

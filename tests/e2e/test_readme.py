@@ -28,14 +28,17 @@ def test_by_hand(tmp):
     build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
     lines = block_with("ivshmem-client").splitlines()
     assert lines[0].startswith("meson setup build && ninja -C build")
-    # A person types slowly enough: the server listens, and the first client has joined.
+    # Three terminals, used one after another: what stays is in the background here.
+    terminals = [line.split("#")[0].strip() for line in lines[1:]]
+    assert len(terminals) == 3
     script = "\n".join([
-        f"exec 2>{tmp}/log",
-        lines[1], "server=$!; until grep -q listening $LOG; do sleep 0.05; done",
-        lines[2], "first=$!; until grep -q 'peer 0 joined' $LOG; do sleep 0.05; done",
-        lines[3], "wait $first && kill $server && wait $server"])
+        f"{terminals[0]} 2>{tmp}/log & server=$!",
+        f"until grep -q listening {tmp}/log; do sleep 0.05; done",
+        f"{terminals[1]} & first=$!",
+        f"until grep -q 'peer 0 joined' {tmp}/log; do sleep 0.05; done",
+        terminals[2],
+        "wait $first && kill $server && wait $server"])
     script = script.replace("build/tools", f"{build}/tools").replace("/tmp/iv.sock", f"{tmp}/iv.sock")
-    script = script.replace("$LOG", f"{tmp}/log")
     run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60,
                          check=False)
     print(run.stdout, (tmp / "log").read_text())

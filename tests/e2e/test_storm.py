@@ -86,11 +86,13 @@ def test_peer_that_stops_reading_is_evicted_at_max_queue(server, join):
     sleeper = join(target)
     watcher = join(target).pump_mesh(1, 1)
     present = []
-    while sleeper.id in watcher.peers:
-        present.append(join(target))
+    for _ in range(420):  # 278 messages fit its socket, 100 the queue
+        present.append(join(target, keep=False))
         watcher.pump(lambda p: present[-1].id in p.peers, "the newcomer")
-        assert len(present) <= 600, "278 messages fit the socket and 100 the queue: not evicted"
-    assert target.wait_log(rf"peer {sleeper.id} left: .*queue")
+        for peer in present:
+            peer.drain()
+    watcher.pump(lambda p: sleeper.id not in p.peers, "the sleeper's eviction")
+    assert target.wait_log(rf"peer {sleeper.id} left: evicted.*--max-queue")
     assert sleeper.at_end()
     assert all(event.what == "vector" for event in sleeper.history)
     assert len(sleeper.history) > 100

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fault.h"
 
-#include "../unit/fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -34,11 +34,6 @@ const char *fault_disarm(void)
 {
 	countdown = 0;
 	return fired;
-}
-
-bool fault_fired(void)
-{
-	return fired != NULL;
 }
 
 int fault_mappings(void)

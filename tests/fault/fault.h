@@ -18,9 +18,6 @@ void fault_arm(unsigned n);
 /* Stop; returns the name of the function that failed, or NULL if it did not come to that. */
 const char *fault_disarm(void);
 
-/* Did it happen yet? */
-bool fault_fired(void);
-
 /* Mappings made minus mappings removed by this thread since the program started. */
 int fault_mappings(void);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Every system call and allocation of a client's life fails once: nothing leaks, the application
  * is told, and the next client works. */
-#include "../unit/fdcheck.h"
-#include "../unit/scripted.h"
+#include "../common/fdcheck.h"
+#include "../common/scripted.h"
 #include "fault.h"
 
 #include <ivshmem/peer.h>

@@ -6,7 +6,7 @@
  */
 #include "../common/serverbox.h"
 
-#include "../unit/fdcheck.h"
+#include "../common/fdcheck.h"
 #include "fault.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """
 Check that each file says its licence in its first lines, and that LICENSES/ has the text of it.

@@ -11,7 +11,7 @@
  */
 #include "../common/serverbox.h"
 
-#include "../unit/fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include <errno.h>
 #include <fcntl.h>

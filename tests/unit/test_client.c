@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A client and what its server says: handshake, order of messages, errors, loss.
  * docs/protocol.md, sections 2.2 to 2.7. What the application does: test_peer.c. */
-#include "fdcheck.h"
-#include "scripted.h"
+#include "../common/fdcheck.h"
+#include "../common/scripted.h"
 
 #include <ivshmem/peer.h>
 

@@ -3,7 +3,7 @@
 
 #include "../../tools/common/logsink.h"
 
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include <errno.h>
 #include <fcntl.h>

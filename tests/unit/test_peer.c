@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The public interface as an application uses it: doorbells, waiting, loops, plain regions,
  * parameters. What the server may say: test_client.c. */
-#include "fdcheck.h"
-#include "scripted.h"
+#include "../common/fdcheck.h"
+#include "../common/scripted.h"
 
 #include <ivshmem/peer.h>
 

@@ -4,7 +4,7 @@
  * killer or leave anything behind. Sizes above the machine's memory are tried with RLIMIT_FSIZE
  * low, so that a missing check fails a test instead of taking the machine down.
  */
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include "region/budget.h"
 #include "region/region.h"

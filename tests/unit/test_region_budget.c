@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* src/region/budget: what other machines, shown as a tree of files, would answer. */
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include "region/budget.h"
 

@@ -3,7 +3,7 @@
  * src/region, seen by peers: mapping what came from a server, and what a hostile peer can and
  * cannot do to the others.
  */
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include "region/region.h"
 

@@ -5,7 +5,7 @@
 
 #include "../common/serverbox.h"
 
-#include "fdcheck.h"
+#include "../common/fdcheck.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -276,8 +276,13 @@ static void test_max_queue_evicts_the_sleeper_with_a_reason(void **state)
 {
 	(void)state;
 	struct box *box = box_create(&(struct server_config){.vectors = 8, .max_queue = 100});
-	fill_socket_of_client_0(box);
 	struct server_stats stats;
+	box->log.level = LOG_LEVEL_INFO; /* as an operator has it: joins must not hide this line */
+	fill_socket_of_client_0(box);
+	box_wait(box, 999);
+	server_get_stats(box->server, &stats);
+	assert_int_equal(stats.evictions, 0);
+	box_wait(box, 1);
 	server_get_stats(box->server, &stats);
 	assert_int_equal(stats.evictions, 1);
 	assert_non_null(strstr(box->last_warning, "peer 0 left: evicted"));
@@ -289,25 +294,26 @@ static void test_max_queue_evicts_the_sleeper_with_a_reason(void **state)
 	box_destroy(box);
 }
 
-/* Many joins in one batch are much to say at once, but nobody has had a chance to read yet. */
+/* Many can join or leave at once, and who reads must not suffer for it. */
 static void test_max_queue_does_not_hit_who_reads(void **state)
 {
 	(void)state;
 	struct box *box = box_create(&(struct server_config){.vectors = 8, .max_queue = 10});
-	connect_all(box, 0, 20);
-	box_settle(box);
-	for (unsigned c = 0; c < 20; c++)
-		assert_true(box_sees_everyone(box, c));
-	/* Its own join is not charged for ever: once read, the limit is the limit. */
-	for (unsigned c = 20; c < 60; c++) {
-		connect_all(box, c, c + 1);
-		box_run(box);
-		for (unsigned reader = 1; reader <= c; reader++)
-			while (box_read(box, reader, UINT32_MAX) > 0)
-				box_run(box);
+	connect_all(box, 0, 60);
+	box_run(box);
+	for (int i = 0; i < 100; i++) {
+		for (unsigned c = 0; c < 60; c++)
+			box_read(box, c, 10); /* few at a time, for ten seconds */
+		box_wait(box, 100);
 	}
-	assert_in_range(box_read(box, 0, UINT32_MAX), 1, 300);
-	assert_true(box->clients[0].ended);
+	box_settle(box);
+	for (unsigned c = 0; c < 60; c++)
+		assert_true(box_sees_everyone(box, c));
+	for (unsigned c = 1; c < 59; c++)
+		box_disconnect(box, c);
+	box_settle(box);
+	assert_int_equal(box_sees(box, 0), 1);
+	assert_int_equal(box_sees(box, 59), 1);
 	expect_no_violation(box);
 	box_destroy(box);
 }
@@ -409,11 +415,11 @@ static void test_a_client_cannot_flood_the_log(void **state)
 		box_run(box);
 		box_disconnect(box, 0);
 	}
-	assert_in_range(box->log_lines, 1, 101);
+	assert_in_range(box->log_lines, 1, 201); /* joins and warnings, a hundred each */
 	box_wait(box, 2000);
 	connect_all(box, 0, 1);
 	assert_non_null(strstr(box->last_log, "joined"));
-	assert_in_range(box->log_lines, 3, 103);
+	assert_in_range(box->log_lines, 3, 205);
 	box_destroy(box);
 }
 

@@ -68,16 +68,13 @@ static void write_line(struct log *log, enum log_level level, const char *line)
 		return;
 	json_t *object = sink->json ? json_line(sink, level, line) : NULL;
 
-	if (!sink->syslog) {
-		if (object)
-			json_print_line(object, stderr);
-		else
-			fprintf(stderr, "%s: %s%s\n", sink->program, levels[level].prefix, line);
-		return;
-	}
-
 	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-	syslog(levels[level].priority, "%s", text ? text : line);
+	if (sink->syslog)
+		syslog(levels[level].priority, "%s", text ? text : line);
+	else if (text)
+		dprintf(STDERR_FILENO, "%s\n", text);
+	else
+		dprintf(STDERR_FILENO, "%s: %s%s\n", sink->program, levels[level].prefix, line);
 	free(text);
 	json_decref(object);
 }

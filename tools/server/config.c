@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum {
 	OPT_FILE = OPTION_FIRST,
@@ -96,8 +95,8 @@ static const struct option_def options[] = {
 	{OPT_MAX_PEERS_PER_UID, "max-peers-per-uid", "N",
 		"most peers of one user (default: no limit)", NULL},
 	{OPT_MAX_QUEUE, "max-queue", "MESSAGES",
-		"evict a peer for which more messages than this wait, its own join not counted "
-		"(default: 0, no limit but the number of peers)",
+		"evict a peer that reads nothing for a second while more messages than this wait "
+		"for it, its own join not counted (default: 0, no limit but the number of peers)",
 		NULL},
 	{OPT_STALL_TIMEOUT, "stall-timeout", "SECONDS",
 		"evict a peer that has messages waiting and reads none for so long; 0: never "
@@ -193,8 +192,7 @@ static int set_socket(struct config *config, const char *argument)
 		if (!name_is_valid(argument + 7))
 			return bad("-S", argument, "a region's name is [a-z0-9._-]{1,63}");
 		length = snprintf(config->socket_path, sizeof(config->socket_path),
-			"/run/ivshmem/%s.sock", argument + 7);
-		(void)mkdir("/run/ivshmem", 0755); /* if we may; else bind() says what is missing */
+			IVSHMEM_SOCKET_FOLDER "/%s.sock", argument + 7);
 	} else {
 		if (strncmp(argument, "unix:", 5) == 0)
 			path = argument + 5;
@@ -220,14 +218,17 @@ static int set_region_option(struct config *config, int key, const char *argumen
 			return -1;
 		return region->size > 0 ? 0 : bad("-l", argument, "a region has at least one byte");
 	case 'M':
+		config->named = true;
 		region->kind = REGION_SHM;
 		region->name = argument;
 		return 0;
 	case 'm':
+		config->named = true;
 		region->kind = REGION_DIR;
 		region->name = argument;
 		return 0;
 	case OPT_FILE:
+		config->file_given = true;
 		region->kind = REGION_FILE;
 		region->name = argument;
 		return 0;
@@ -238,6 +239,7 @@ static int set_region_option(struct config *config, int key, const char *argumen
 		region->no_prealloc = true;
 		return 0;
 	case OPT_MEMORY_RESERVE:
+		config->reserve_given = true;
 		return set_size("--memory-reserve", argument, &region->reserve);
 	case OPT_HUGE_PAGES:
 		if (parse_size(argument, &value) < 0 || (value != 2u << 20 && value != 1u << 30))
@@ -368,6 +370,13 @@ int config_parse(struct config *config, int argc, char **argv)
 	if (next < argc)
 		return options_complain(
 			&table, "%s: what is this? It takes options only", argv[next]);
+	/* Of -M and -m the last one counts, as in contrib; what is ours is strict. */
+	if (config->file_given && config->named)
+		return options_complain(&table, "--file and -M or -m: a region has one place");
+	if (config->region.no_prealloc && config->reserve_given)
+		return options_complain(&table,
+			"--memory-reserve and --no-prealloc: nothing is compared with the reserve "
+			"if nothing is allocated");
 	/* 0 stays for --file: the file's own size. */
 	if (config->region.size == 0 && config->region.kind != REGION_FILE)
 		config->region.size = UINT64_C(4) << 20;

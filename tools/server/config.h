@@ -24,7 +24,8 @@ struct config {
 		*log_target; /* target NULL: stderr in the foreground, else syslog */
 	int ready_fd;        /* -1: none */
 	unsigned exit_timeout_ms;
-	bool max_peers_given;
+	bool max_peers_given, reserve_given;
+	bool file_given, named; /* --file; -M or -m */
 	struct region_config region;
 	struct server_config server;
 };

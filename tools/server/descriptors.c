@@ -57,7 +57,5 @@ int descriptors_settle(struct config *config, struct log *log)
 	}
 	if (!config->max_peers_given)
 		server->max_peers = fit > IVSHMEM_MAX_ID ? IVSHMEM_MAX_ID + 1 : (unsigned)fit;
-	log_info(log, "up to %u peers of %u vectors (%llu descriptors)", server->max_peers,
-		server->vectors, (unsigned long long)limit);
 	return 0;
 }

@@ -15,10 +15,13 @@
  */
 #include "listen.h"
 
+#include <ivshmem/abi.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -143,6 +146,10 @@ int listener_open(struct listener *listener, const struct config *config, struct
 		log_error(log, "socket: %m");
 		return -1;
 	}
+	/* For region:NAME; if we may not, bind() says what is missing. */
+	if (strncmp(config->socket_path, IVSHMEM_SOCKET_FOLDER "/",
+		    sizeof(IVSHMEM_SOCKET_FOLDER)) == 0)
+		(void)mkdir(IVSHMEM_SOCKET_FOLDER, 0755);
 	int lock = lock_directory(config->socket_path);
 	if (bind_path(listener->fd, &address, config->socket_mode, log) == 0) {
 		result = adjust_and_listen(listener, config, log);

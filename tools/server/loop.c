@@ -200,8 +200,7 @@ static void run_server(uv_prepare_t *prepare)
 		uv_timer_start(&loop->due, due_event, (uint64_t)wait, 0);
 	else
 		uv_timer_stop(&loop->due);
-	if (wait < 0)
-		return_memory(loop);
+	return_memory(loop);
 }
 
 /* ---- the end ---- */
@@ -236,6 +235,7 @@ static void deadline_event(uv_timer_t *timer)
 static void refuse_backlog(struct loop *loop)
 {
 	int sock;
+	shutdown(loop->listener->fd, SHUT_RD); /* nobody can queue up any more */
 	while ((sock = accept4(loop->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
 		(void)server_admit(loop->server, sock);
 }

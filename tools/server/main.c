@@ -94,6 +94,16 @@ static void say_ready(void *data)
 	close(readiness->fd);
 }
 
+static void warn_of_options(const struct config *config, struct log *log)
+{
+	if (config->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
+		log_warning(log,
+			"-n %u: QEMU's contrib client and its flat device take %u vectors at most",
+			config->server.vectors, IVSHMEM_MAX_VECTORS_CONTRIB);
+	if (config->foreground && config->pid_file_given)
+		log_warning(log, "-p is for the daemon: there is no pid file with -F");
+}
+
 static int serve(struct config *config, struct readiness *readiness)
 {
 	struct log *log = &readiness->log->log;
@@ -105,23 +115,21 @@ static int serve(struct config *config, struct readiness *readiness)
 
 	if (descriptors_settle(config, log) < 0)
 		return -1;
-	if (config->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
-		log_warning(log,
-			"-n %u: QEMU's contrib client and its flat device take %u vectors at most",
-			config->server.vectors, IVSHMEM_MAX_VECTORS_CONTRIB);
 	if (!config->foreground && pid_file_open(&pid_file, config->pid_file, log) < 0)
 		return -1;
-	if (config->foreground && config->pid_file_given)
-		log_warning(log, "-p is for the daemon: there is no pid file with -F");
 	result = region_create(&region, &config->region, &why);
 	if (result < 0) {
 		log_error(log, "%s", why.text);
 		goto close_pid_file;
 	}
 	result = -1;
-	describe_region(&region, log);
 	if (listener_open(&listener, config, log) < 0)
 		goto close_region;
+	/* Only now: who fails to start says one line, which is what is wrong. */
+	log_info(log, "up to %u peers of %u vectors", config->server.max_peers,
+		config->server.vectors);
+	describe_region(&region, log);
+	warn_of_options(config, log);
 	log_info(log, "listening on %s", config->socket_path);
 	result = loop_serve(config, region.fd, &listener, say_ready, readiness, log);
 	listener_close(&listener);
