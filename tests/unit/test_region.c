@@ -4,34 +4,22 @@
  * killer or leave anything behind. Sizes above the machine's memory are tried with RLIMIT_FSIZE
  * low, so that a missing check fails a test instead of taking the machine down.
  */
-#include "../common/fdcheck.h"
+#include "../common/regiontest.h"
 
 #include "region/budget.h"
-#include "region/region.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <linux/mempolicy.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define MiB              (UINT64_C(1) << 20)
-#define TiB              (UINT64_C(1) << 40)
-#define ALL_SEALS        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-#define HUGE_2M          "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define DEFAULTS         .size = 4 * MiB, .numa_node = REGION_NUMA_ANY
-#define SHM_PREFIX       "ivshmem-test-"
-#define assert_has(a, b) assert_non_null(strstr(a, b))
+#define TiB        (UINT64_C(1) << 40)
+#define SHM_PREFIX "ivshmem-test-"
 
 /* ---- helpers ---- */
 
@@ -70,15 +58,6 @@ int open(const char *file, int oflag, ...)
 		return -1;
 	}
 	return (int)syscall(SYS_openat, AT_FDCWD, file, oflag | O_LARGEFILE, mode);
-}
-
-static struct region create(const struct region_config *config)
-{
-	struct region region;
-	struct region_error error = {""};
-	if (region_create(&region, config, &error) != 0)
-		fail_msg("%s", error.text);
-	return region;
 }
 
 /* Must fail with `err`, say one whole line that names `option`, and leave nothing. */
@@ -135,25 +114,6 @@ static int make_shm(const char *name, off_t size)
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, size), 0);
 	return fd;
-}
-
-static char *make_directory(void)
-{
-	static char path[32];
-	snprintf(path, sizeof(path), "/tmp/ivshmem-test-XXXXXX");
-	assert_non_null(mkdtemp(path));
-	return path;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-	assert_int_equal(nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void limit_files(rlim_t bytes)

@@ -1,37 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* src/region/budget: what other machines, shown as a tree of files, would answer. */
-#include "../common/fdcheck.h"
+#include "../common/regiontest.h"
 
 #include "region/budget.h"
-
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-
-#define MiB              (UINT64_C(1) << 20)
-#define HUGE_2M          "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define assert_has(a, b) assert_non_null(strstr(a, b))
-
-static char *make_directory(void)
-{
-	static char path[32];
-	snprintf(path, sizeof(path), "/tmp/ivshmem-test-XXXXXX");
-	assert_non_null(mkdtemp(path));
-	return path;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-	assert_int_equal(nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
-}
 
 /* Write ROOT/PATH with the directories above it. */
 static void put(const char *root, const char *path, const char *text)

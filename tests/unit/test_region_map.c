@@ -3,36 +3,14 @@
  * src/region, seen by peers: mapping what came from a server, and what a hostile peer can and
  * cannot do to the others.
  */
-#include "../common/fdcheck.h"
-
-#include "region/region.h"
+#include "../common/regiontest.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-#define MiB              (UINT64_C(1) << 20)
-#define HUGE_2M          "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define ALL_SEALS        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-#define DEFAULTS         .size = 4 * MiB, .numa_node = REGION_NUMA_ANY
-#define assert_has(a, b) assert_non_null(strstr(a, b))
-
-static struct region create(const struct region_config *config)
-{
-	struct region region;
-	struct region_error error = {""};
-	if (region_create(&region, config, &error) != 0)
-		fail_msg("%s", error.text);
-	return region;
-}
 
 /* Touch a byte; -1 if that is answered with SIGBUS. */
 static sigjmp_buf on_bus;
