@@ -3,10 +3,13 @@
  * ivshmem/peer.h - be a peer: share a region with other peers and ring their doorbells.
  *
  *     struct ivshmem_peer *peer = ivshmem_open("unix:/tmp/ivshmem_socket", NULL);
+ *     unsigned other;
+ *     while (ivshmem_peers(peer, &other, 1) < 1)  // wait for somebody to come
+ *             ivshmem_dispatch(peer, -1);
  *     uint32_t *words = ivshmem_region(peer, NULL);
  *     words[0] = 42;
- *     ivshmem_notify(peer, other_id, 0);
- *     ivshmem_wait(peer, 0, 1000, NULL);
+ *     ivshmem_notify(peer, other, 0);
+ *     ivshmem_wait(peer, 0, 1000, NULL);          // until it answers, at most a second
  *     ivshmem_close(peer);
  *
  * Two ways of use, which can be mixed:
@@ -182,7 +185,8 @@ int ivshmem_vectors(const struct ivshmem_peer *peer, unsigned id);
  * Ring vector `vector` of peer `id` (the own ID is allowed and loops back). Doorbells that the
  * other side has not read yet merge into one. Does not block, unless a hostile peer has both filled
  * the counter and made the shared descriptor blocking (docs/protocol.md, section 3.2).
- * errno: ENOENT (no such peer), EINVAL (no such vector), ENOTSUP (no IVSHMEM_CAP_NOTIFY).
+ * errno: ENOENT (no such peer, or its arrival has not been dispatched yet), EINVAL (no such vector,
+ * likewise), ENOTSUP (no IVSHMEM_CAP_NOTIFY).
  * Source: docs/protocol.md, section 3.
  */
 int ivshmem_notify(struct ivshmem_peer *peer, unsigned id, unsigned vector);

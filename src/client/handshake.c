@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -29,15 +30,21 @@
 
 static int explain_connect(struct client_error *error, const char *path, int err)
 {
+	struct stat st;
+
 	switch (err) {
 	case -ENOENT:
-		explain(error, "no server listens on %s: start one with: ivshmem-server -S %s",
+		explain(error, "no server listens on %s: start one with: ivshmem-server -F -S %s",
 			path, path);
 		break;
 	case -ECONNREFUSED:
+		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+			explain(error, "%s is no socket: give the path of an ivshmem server", path);
+			break;
+		}
 		explain(error,
-			"nobody listens on %s any more: start a server: ivshmem-server -S %s", path,
-			path);
+			"nobody listens on %s any more: start a server: ivshmem-server -F -S %s",
+			path, path);
 		break;
 	case -EACCES:
 		explain(error,

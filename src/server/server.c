@@ -72,7 +72,8 @@ void server_destroy(struct server *server)
  */
 
 /* The client must refuse a version that it does not know; QEMU hangs if we merely close. */
-static int refuse(struct server *server, int sock, enum wire_refusal why, int error)
+static int refuse(
+	struct server *server, int sock, const struct ucred *who, enum wire_refusal why, int error)
 {
 	if (server->config.format->has_version) {
 		uint8_t bytes[WIRE_WIDTH_MAX];
@@ -81,7 +82,12 @@ static int refuse(struct server *server, int sock, enum wire_refusal why, int er
 	}
 	close(sock);
 	server->stats.refusals++;
-	server_say(server, LOG_LEVEL_WARNING, "refused a client: %s", wire_refusal_text(why));
+	server_say(server, LOG_LEVEL_WARNING, "refused pid %d, uid %u: %s", (int)who->pid,
+		(unsigned)who->uid,
+		server->leaving                        ? "the server is ending"
+			: why == WIRE_REFUSAL_FULL     ? "full (--max-peers)"
+			: why == WIRE_REFUSAL_UID_FULL ? "full for this user (--max-peers-per-uid)"
+						       : "out of memory or descriptors");
 	return error;
 }
 
@@ -161,20 +167,20 @@ int server_admit(struct server *server, int sock)
 	/* Else a byte sent out of band would make the socket readable with nothing to read. */
 	(void)setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	if (server->leaving || server->stats.peers >= server->config.max_peers)
-		return refuse(server, sock, WIRE_REFUSAL_FULL, -EUSERS);
+		return refuse(server, sock, &cred, WIRE_REFUSAL_FULL, -EUSERS);
 	unsigned per_uid = server->config.max_peers_per_uid;
 	if (per_uid > 0 && peers_of_uid(server, cred.uid) >= per_uid)
-		return refuse(server, sock, WIRE_REFUSAL_UID_FULL, -EUSERS);
+		return refuse(server, sock, &cred, WIRE_REFUSAL_UID_FULL, -EUSERS);
 
 	struct server_peer *peer = peer_create(server, sock);
 	if (!peer)
-		return refuse(server, sock, WIRE_REFUSAL_RESOURCES, -ENOMEM);
+		return refuse(server, sock, &cred, WIRE_REFUSAL_RESOURCES, -ENOMEM);
 	peer->uid = cred.uid;
 	peer->pid = cred.pid;
 	int error = prepare(server, peer);
 	if (error < 0) {
 		unprepare(server, peer);
-		return refuse(server, sock,
+		return refuse(server, sock, &cred,
 			error == -ENOSPC ? WIRE_REFUSAL_FULL : WIRE_REFUSAL_RESOURCES, error);
 	}
 	announce(server, peer);

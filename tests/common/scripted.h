@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -114,16 +115,29 @@ static inline void *scripted_play(void *arg)
 	return NULL;
 }
 
+static unsigned scripted_counter; /* listeners so far */
+
+/* A test that fails stops nothing. */
+static inline void scripted_remove_leftovers(void)
+{
+	char path[64];
+	for (unsigned i = 0; i < scripted_counter; i++) {
+		snprintf(path, sizeof(path), "/tmp/ivshmem-test-%d-%u.sock", (int)getpid(), i);
+		unlink(path);
+	}
+}
+
 static inline void scripted_listen(struct scripted *server, int backlog)
 {
-	static unsigned counter;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	snprintf(server->path, sizeof(server->path), "/tmp/ivshmem-test-%d-%u.sock", (int)getpid(),
-		counter++);
+		scripted_counter++);
 	snprintf(server->uri, sizeof(server->uri), "unix:%s", server->path);
 	memcpy(address.sun_path, server->path, sizeof(server->path));
 	server->conn = -1;
+	if (scripted_counter == 1)
+		atexit(scripted_remove_leftovers);
 	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(server->listener, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(server->listener, backlog), 0);

@@ -210,6 +210,26 @@ def test_answer_to_a_named_peer(server, join, start, client):
     assert answerer.ends() == 0
 
 
+def test_answer_when_the_last_to_join_has_left(server, join, start, client):
+    """Who is still there is answered, and a ring of one who is gone is not answered to the next."""
+    target = server()
+    answerer = start("-S", target.socket, "answer")
+    target.wait_log("peer 0 joined")
+    stays, leaves = join(target), join(target)
+    stays.pump_mesh(2, 1)
+    leaves.close()
+    stays.pump_mesh(1, 1)
+    stays.ring(0, 0)
+    wait_until(lambda: stays.rung() == {0: 1}, "the answer")
+    stays.close()
+    target.wait_log("peer 1 left")
+    late = join(target)
+    late.pump_mesh(1, 1)
+    late.ring(0, 0)
+    wait_until(lambda: late.rung() == {0: 1}, "its own answer, and one only")
+    answerer.process.terminate()
+
+
 def test_answer_to_a_ring_that_is_seen_before_its_peer(replay, start):
     """Doorbells and the server's messages come on different descriptors, in any order."""
     program = start("-S", replay.path, "answer")

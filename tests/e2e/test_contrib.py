@@ -19,7 +19,7 @@ import pytest
 
 import wire
 from conftest import HERE, TOP, find_program, wait_until
-from test_client_tool import HELP, PROMPT, Program, Replay
+from clienttool import HELP, PROMPT, Program, Replay
 
 # Of our own promises, so left out when another server is judged.
 pytestmark = pytest.mark.ours

@@ -575,7 +575,7 @@ static void test_no_server(void **state)
 	char long_uri[220] = "unix:/";
 	(void)state;
 
-	assert_no_server("unix:/nonexistent/s", ENOENT, "ivshmem-server -S /nonexistent/s");
+	assert_no_server("unix:/nonexistent/s", ENOENT, "ivshmem-server -F -S /nonexistent/s");
 	memset(long_uri + 6, 'x', 200);
 	assert_no_server(long_uri, ENAMETOOLONG, "at most 107");
 

@@ -89,13 +89,27 @@ static void on_vector(struct ivshmem_peer *peer, void *data, unsigned id, unsign
 	answer_rings(c); /* a ring may be seen before the news of who can have rung */
 }
 
+/*
+ * The last one to join has left: the next best is the highest ID, since IDs rotate. If nobody is
+ * left, neither is anybody to whom `answer` could answer the rings so far; a `wait` still wants
+ * them.
+ */
+static void forget_last_joined(struct client *c)
+{
+	static unsigned ids[IVSHMEM_MAX_ID + 1];
+	int n = ivshmem_peers(c->peer, ids, IVSHMEM_MAX_ID + 1);
+	c->last_joined = n > 0 ? (int)ids[n - 1] : -1;
+	if (n <= 0 && c->answer_to != ANSWER_NOBODY)
+		memset(c->rung, 0, sizeof(c->rung));
+}
+
 static void on_left(struct ivshmem_peer *peer, void *data, unsigned id)
 {
 	struct client *c = data;
 	(void)peer;
 	c->news_ms = clock_ms();
 	if (c->last_joined == (int)id)
-		c->last_joined = -1;
+		forget_last_joined(c);
 	say_verbose(c, "delete peer id = %u\n", id);
 	say_event(c, "left", "{s:i}", "peer", (int)id);
 	if (c->watching && !c->json)
@@ -176,11 +190,18 @@ static void pause_ms(int ms)
 	nanosleep(&pause, NULL);
 }
 
+/* QEMU's client says nothing but "retry"; a server that is there and refuses deserves a reason. */
+static bool worth_saying(int reason)
+{
+	return reason == EUSERS || reason == EACCES || reason == EPROTO;
+}
+
 int session_open(struct client *c)
 {
 	uint64_t start = clock_ms();
 	char error[256];
 	int left = c->connect_ms;
+	int last_reason = 0;
 	while (!(c->peer = try_to_open(c, left > 0 ? left : 0, error))) {
 		int reason = errno;
 		bool hopeless = reason == EINVAL || reason == ENOTSUP || reason == ENAMETOOLONG;
@@ -189,6 +210,9 @@ int session_open(struct client *c)
 			fprintf(stderr, "%s: %s\n", c->program, error);
 			return hopeless ? -EINVAL : -reason;
 		}
+		if (c->dialogue && reason != last_reason && worth_saying(reason))
+			fprintf(stderr, "%s: %s\n", c->program, error);
+		last_reason = reason;
 		if (c->dialogue)
 			fprintf(stderr, "cannot connect to server, retry in 1 second\n");
 		pause_ms(c->dialogue ? DIALOGUE_RETRY_MS : RETRY_MS);

@@ -8,6 +8,7 @@
 
 #include <ivshmem/abi.h>
 
+#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -134,8 +135,11 @@ static int set_uint(
 
 static int set_size(const char *option, const char *argument, uint64_t *bytes)
 {
-	if (parse_size(argument, bytes) == 0)
+	int error = parse_size(argument, bytes);
+	if (error == 0)
 		return 0;
+	if (error == -ERANGE)
+		return bad(option, argument, "too large: sizes end at 16E");
 	return bad(option, argument, "give a size in bytes, e.g. 65536, 64K, 4M, 1G");
 }
 
@@ -196,12 +200,19 @@ static int set_socket(struct config *config, const char *argument)
 	} else {
 		if (strncmp(argument, "unix:", 5) == 0)
 			path = argument + 5;
+		else if (argument[strspn(argument, "abcdefghijklmnopqrstuvwxyz")] == ':')
+			return bad("-S", argument,
+				"give a path, unix:PATH or region:NAME (for POSIX memory: -M "
+				"NAME)");
 		length = snprintf(config->socket_path, sizeof(config->socket_path), "%s", path);
 	}
 	/* sockaddr_un has room for 108 bytes with the final zero. */
-	if (length == 0 || length > 107)
+	if (length == 0)
+		return bad("-S", argument, "choose a path for the socket");
+	if (length > 107)
 		return options_complain(&table,
-			"-S: a socket path has 1 to 107 bytes, this one has %d: choose a shorter "
+			"-S: a socket path has at most 107 bytes, this one has %d: choose a "
+			"shorter "
 			"one",
 			length);
 	return 0;

@@ -87,7 +87,10 @@ int pid_file_open(struct pid_file *file, const char *path, struct log *log)
 		file->path = path;
 		file->fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
 		if (file->fd < 0) {
-			log_error(log, "-p %s: %m: choose a writable place for the pid file", path);
+			log_error(log,
+				"-p %s: %m: choose a writable place with -p, or stay in the "
+				"foreground with -F",
+				path);
 			return -1;
 		}
 		if (flock(file->fd, LOCK_EX | LOCK_NB) < 0) {

@@ -134,6 +134,21 @@ static int adjust_and_listen(
 	return 0;
 }
 
+/* region:NAME lives in a folder of its own, which an early start of the machine may lack. */
+static int make_folder(const char *path, struct log *log)
+{
+	const size_t length = sizeof(IVSHMEM_SOCKET_FOLDER) - 1;
+
+	if (strncmp(path, IVSHMEM_SOCKET_FOLDER, length) != 0 || path[length] != '/')
+		return 0;
+	if (mkdir(IVSHMEM_SOCKET_FOLDER, 0755) == 0 || errno == EEXIST)
+		return 0;
+	log_error(log,
+		"-S: cannot make the folder " IVSHMEM_SOCKET_FOLDER
+		": %m: let an administrator make it, or give a path");
+	return -1;
+}
+
 int listener_open(struct listener *listener, const struct config *config, struct log *log)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -146,10 +161,10 @@ int listener_open(struct listener *listener, const struct config *config, struct
 		log_error(log, "socket: %m");
 		return -1;
 	}
-	/* For region:NAME; if we may not, bind() says what is missing. */
-	if (strncmp(config->socket_path, IVSHMEM_SOCKET_FOLDER "/",
-		    sizeof(IVSHMEM_SOCKET_FOLDER)) == 0)
-		(void)mkdir(IVSHMEM_SOCKET_FOLDER, 0755);
+	if (make_folder(config->socket_path, log) < 0) {
+		listener_close(listener);
+		return -1;
+	}
 	int lock = lock_directory(config->socket_path);
 	if (bind_path(listener->fd, &address, config->socket_mode, log) == 0) {
 		result = adjust_and_listen(listener, config, log);

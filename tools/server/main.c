@@ -126,8 +126,9 @@ static int serve(struct config *config, struct readiness *readiness)
 	if (listener_open(&listener, config, log) < 0)
 		goto close_region;
 	/* Only now: who fails to start says one line, which is what is wrong. */
-	log_info(log, "up to %u peers of %u vectors", config->server.max_peers,
-		config->server.vectors);
+	log_info(log, "up to %u peers of %u vectors (%s)", config->server.max_peers,
+		config->server.vectors,
+		config->max_peers_given ? "--max-peers" : "what the limit of descriptors carries");
 	describe_region(&region, log);
 	warn_of_options(config, log);
 	log_info(log, "listening on %s", config->socket_path);
