@@ -25,21 +25,22 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define ACCEPT_BATCH        64
-#define ACCEPT_PAUSE_MS     1000
-#define TRIM_AFTER_MESSAGES 50000
+#define ACCEPT_BATCH    64
+#define ACCEPT_PAUSE_MS 1000
+#define QUIET_MS        100
+#define WORTH_TRIMMING  500 /* messages */
 
 struct loop {
 	uv_loop_t uv;
 	uv_poll_t accept;
 	uv_prepare_t before_sleep;
-	uv_timer_t due, resume, deadline;
+	uv_timer_t due, resume, deadline, quiet;
 	uv_signal_t signals[3];
 	struct server *server;
 	struct listener *listener;
 	struct log *log;
 	unsigned exit_timeout_ms;
-	uint64_t messages_at_trim;
+	uint64_t messages_at_quiet;
 	bool accepting, ending;
 	bool in_trouble; /* accept() failed and has not worked since */
 };
@@ -176,17 +177,24 @@ static void due_event(uv_timer_t *timer)
 	(void)timer; /* waking up is all it is for: run_server() comes next */
 }
 
-static void return_memory(struct loop *loop)
+static void quiet_event(uv_timer_t *timer)
+{
+	(void)timer;
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
+/* Once nothing has been sent for a moment; an idle server wakes up for this once. */
+static void return_memory_later(struct loop *loop)
 {
 	struct server_stats stats;
 
 	server_get_stats(loop->server, &stats);
-	if (stats.messages - loop->messages_at_trim < TRIM_AFTER_MESSAGES)
+	if (stats.messages - loop->messages_at_quiet < WORTH_TRIMMING)
 		return;
-	loop->messages_at_trim = stats.messages;
-#ifdef __GLIBC__
-	malloc_trim(0);
-#endif
+	loop->messages_at_quiet = stats.messages;
+	uv_timer_start(&loop->quiet, quiet_event, QUIET_MS, 0);
 }
 
 static void run_server(uv_prepare_t *prepare)
@@ -200,7 +208,7 @@ static void run_server(uv_prepare_t *prepare)
 		uv_timer_start(&loop->due, due_event, (uint64_t)wait, 0);
 	else
 		uv_timer_stop(&loop->due);
-	return_memory(loop);
+	return_memory_later(loop);
 }
 
 /* ---- the end ---- */
@@ -273,6 +281,7 @@ static int start(struct loop *loop)
 	uv_timer_init(&loop->uv, &loop->due);
 	uv_timer_init(&loop->uv, &loop->resume);
 	uv_timer_init(&loop->uv, &loop->deadline);
+	uv_timer_init(&loop->uv, &loop->quiet);
 	loop->accept.data = loop->before_sleep.data = loop->resume.data = loop->deadline.data =
 		loop;
 	for (int i = 0; i < 3; i++) {
