@@ -15,8 +15,8 @@
  * hand.
  */
 #include "client/client.h"
+#include "base/doorbell.h"
 #include "base/fdpass.h"
-#include "client/doorbell.h"
 #include "client/internal.h"
 #include "region/region.h"
 

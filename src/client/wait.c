@@ -27,8 +27,8 @@
  * answer quickly are met in an eighth of the time; one that waits for rare rings, or shares a
  * processor with its counterpart, sleeps, and pays 50 us once in a thousand waits to look again.
  */
+#include "base/doorbell.h"
 #include "client/client.h"
-#include "client/doorbell.h"
 #include "client/internal.h"
 
 #include <errno.h>

@@ -11,9 +11,11 @@
  * There is no such flag for the write: eventfd refuses it. A write blocks only where a hostile peer
  * has filled the counter (it takes one write of 2^64 - 2) and cleared O_NONBLOCK. Polling first
  * would cost every honest ring a system call and still leave a window, so we do not; the kernel
- * lets the process be killed while it hangs there, and any reader of the vector frees it.
+ * lets the process be killed while it hangs there, and any reader of the vector frees it. A signal
+ * frees it too, and the ring counts as made: a counter that is full is an interrupt that is
+ * pending. A program that must not hang sets a timer that sends one (tools/device/watchdog.c).
  */
-#include "client/doorbell.h"
+#include "base/doorbell.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,11 +50,8 @@ int doorbell_prepare(int fd)
 int doorbell_ring(int fd)
 {
 	const uint64_t one = 1;
-	ssize_t written;
-	do {
-		written = write(fd, &one, sizeof(one));
-	} while (written < 0 && errno == EINTR);
-	return written < 0 && errno != EAGAIN ? -errno : 0;
+	ssize_t written = write(fd, &one, sizeof(one));
+	return written < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
 }
 
 int doorbell_take(int fd, uint64_t *count)

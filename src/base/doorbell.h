@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* The client-client protocol: what is done to one eventfd. docs/protocol.md, section 3. */
-#ifndef CLIENT_DOORBELL_H
-#define CLIENT_DOORBELL_H
+/*
+ * doorbell - what is done to an eventfd that somebody else has given us, be it a peer's
+ * (docs/protocol.md, section 3) or a VMM's.
+ */
+#ifndef BASE_DOORBELL_H
+#define BASE_DOORBELL_H
 
 #include <stdint.h>
 
 /* Make a received eventfd fit for use: non-blocking. 0 or -errno. */
 int doorbell_prepare(int fd);
 
-/* Ring. 0 or -errno; a counter that is full already is a success. */
+/* Ring. 0 or -errno; a counter that is full already is a success. A signal ends it if a hostile
+ * owner of the descriptor has made it block. */
 int doorbell_ring(int fd);
 
 /* Take the rings since the last time: 1 and *count, 0 if there are none, or -errno if this is no
