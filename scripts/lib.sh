@@ -5,6 +5,11 @@
 cache=$root/.cache
 kernel=$cache/kernel/vmlinuz
 
+# For meson setup with clang: fuzz targets, and the layers under them with coverage too: else the
+# fuzzer is blind.
+fuzz_options="-Dcore_only=true -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
+	-Dc_args=-fsanitize=fuzzer-no-link"
+
 say() {
 	echo "$name: $*"
 }

@@ -94,6 +94,14 @@ bool name_is_valid(const char *name)
 		strcmp(name, "..") != 0;
 }
 
+int socket_of_region(const char *folder, const char *name, char *path, size_t size)
+{
+	if (!name_is_valid(name))
+		return -EINVAL;
+	int length = snprintf(path, size, "%s/%s.sock", folder, name);
+	return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : 0;
+}
+
 uint64_t next_power_of_two(uint64_t value)
 {
 	uint64_t power = 1;

@@ -4,6 +4,7 @@
 #define BASE_PARSE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Decimal, 0x hexadecimal or 0 octal. 0, -EINVAL (not a number) or -ERANGE (outside min..max). */
@@ -18,8 +19,12 @@ int parse_size(const char *text, uint64_t *bytes);
 /* "1536 KiB"-style text for messages: exact if it divides, else with one decimal. */
 const char *format_size(uint64_t bytes, char out[24]);
 
-/* Is `name` a legal region or channel name, [a-z0-9._-]{1,63}, and not "." or ".."? */
+/* Is `name` a legal region name, [a-z0-9._-]{1,63}, and not "." or ".."? */
 bool name_is_valid(const char *name);
+
+/* Where the server of a named region listens: FOLDER/NAME.sock. 0, -EINVAL for a name that is not
+ * legal, or -ENAMETOOLONG. */
+int socket_of_region(const char *folder, const char *name, char *path, size_t size);
 
 /* Smallest power of two that is >= value; 0 if that does not fit 64 bits. */
 uint64_t next_power_of_two(uint64_t value);

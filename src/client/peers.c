@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define N_PAGES (65536 / PEER_PAGE_SIZE)
-
 struct peer_entry *peer_table_find(const struct peer_table *table, unsigned id)
 {
 	struct peer_page *page = table->pages[id / PEER_PAGE_SIZE];
@@ -46,7 +44,7 @@ void peer_table_remove(struct peer_table *table, unsigned id)
 
 void peer_table_fini(struct peer_table *table)
 {
-	for (unsigned i = 0; i < N_PAGES; i++) {
+	for (unsigned i = 0; i < PEER_PAGES; i++) {
 		if (!table->pages[i])
 			continue;
 		for (unsigned j = 0; j < PEER_PAGE_SIZE; j++)
@@ -59,7 +57,7 @@ void peer_table_fini(struct peer_table *table)
 
 int peer_table_next(const struct peer_table *table, unsigned id)
 {
-	for (; id < N_PAGES * PEER_PAGE_SIZE; id++) {
+	for (; id < PEER_PAGES * PEER_PAGE_SIZE; id++) {
 		const struct peer_page *page = table->pages[id / PEER_PAGE_SIZE];
 		if (!page)
 			id |= PEER_PAGE_SIZE - 1; /* on to the next page */

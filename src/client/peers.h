@@ -10,6 +10,8 @@
 #ifndef CLIENT_PEERS_H
 #define CLIENT_PEERS_H
 
+#include <ivshmem/abi.h>
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,7 @@ struct peer_entry {
 };
 
 #define PEER_PAGE_SIZE 256
+#define PEER_PAGES     ((IVSHMEM_MAX_ID + 1) / PEER_PAGE_SIZE)
 
 struct peer_page {
 	unsigned used; /* entries that are not ENTRY_ABSENT */
@@ -37,7 +40,7 @@ struct peer_page {
 
 /* All zero is an empty table. */
 struct peer_table {
-	struct peer_page *pages[65536 / PEER_PAGE_SIZE];
+	struct peer_page *pages[PEER_PAGES];
 	unsigned known;
 };
 

@@ -113,13 +113,13 @@ int peer_open_unix(struct ivshmem_peer **peer, const char *path,
 int peer_open_region(struct ivshmem_peer **peer, const char *name,
 	const struct ivshmem_params *params, struct peer_error *error)
 {
-	char path[sizeof("/run/ivshmem/.sock") + 64];
+	char path[sizeof(IVSHMEM_SOCKET_FOLDER "/.sock") + 63];
 
-	if (!name_is_valid(name)) {
+	int err = socket_of_region(IVSHMEM_SOCKET_FOLDER, name, path, sizeof(path));
+	if (err < 0) {
 		snprintf(error->text, sizeof(error->text),
 			"region name '%.80s': use 1 to 63 of a-z 0-9 . _ -", name);
-		return -EINVAL;
+		return err;
 	}
-	snprintf(path, sizeof(path), IVSHMEM_SOCKET_FOLDER "/%s.sock", name);
 	return peer_open_unix(peer, path, params, error);
 }

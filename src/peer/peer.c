@@ -2,6 +2,8 @@
 /* The public functions: URIs and parameters are checked here, the rest is the transport's. */
 #include "peer/transport.h"
 
+#include <ivshmem/abi.h>
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -77,9 +79,9 @@ static int copy_params(struct ivshmem_params *params, const struct ivshmem_param
 	if (params->timeout_ms == 0)
 		params->timeout_ms = 5000;
 	if (params->max_peers == 0)
-		params->max_peers = 65536;
+		params->max_peers = IVSHMEM_MAX_ID + 1;
 	if (params->max_vectors == 0)
-		params->max_vectors = 2048;
+		params->max_vectors = IVSHMEM_MAX_VECTORS;
 	if (params->max_vectors > 65536)
 		params->max_vectors = 65536;
 	if (params->max_fds == 0)

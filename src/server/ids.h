@@ -7,9 +7,11 @@
 #ifndef SERVER_IDS_H
 #define SERVER_IDS_H
 
+#include <ivshmem/abi.h>
+
 #include <stdint.h>
 
-#define IDS_COUNT 65536u
+#define IDS_COUNT (IVSHMEM_MAX_ID + 1)
 
 struct ids {
 	uint16_t *returned; /* ring of IDS_COUNT; touched only once IDs come back */

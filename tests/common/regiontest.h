@@ -5,6 +5,7 @@
 
 #include "fdcheck.h"
 
+#include "region/budget.h"
 #include "region/region.h"
 
 #include <fcntl.h>
@@ -12,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MiB              (UINT64_C(1) << 20)
 #define ALL_SEALS        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -27,6 +30,55 @@ static inline struct region create(const struct region_config *config)
 	if (region_create(&region, config, &error) != 0)
 		fail_msg("%s", error.text);
 	return region;
+}
+
+/* Must fail with `err`, say one whole line that names `option`, and leave nothing. */
+static inline struct region_error refuse(
+	const struct region_config *config, int err, const char *option)
+{
+	struct region region;
+	struct region_error error = {""};
+	assert_int_equal(region_create(&region, config, &error), err);
+	assert_has(error.text, option);
+	assert_null(strchr(error.text, '\n'));
+	assert_true(strlen(error.text) < sizeof(error.text) - 1);
+	assert_int_equal(region.fd, -1);
+	assert_null(region.name);
+	region_fini(&region);
+	return error;
+}
+
+static inline struct stat status(int fd)
+{
+	struct stat st;
+	assert_int_equal(fstat(fd, &st), 0);
+	return st;
+}
+
+static inline mode_t mode_of(int fd)
+{
+	return status(fd).st_mode & 07777;
+}
+
+static inline uint64_t meminfo(const char *key)
+{
+	char text[8192];
+	int fd = open("/proc/meminfo", O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	assert_true(n > 0);
+	text[n] = '\0';
+	uint64_t value;
+	assert_true(budget_field(text, key, &value));
+	return value;
+}
+
+static inline void limit_files(rlim_t bytes)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
 /* A directory of the test's own; valid until the next call. */

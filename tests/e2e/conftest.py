@@ -3,10 +3,13 @@
 Fixtures of the end-to-end tests. See README.md for how to run them.
 
 The server under test is a command line, so that the same tests judge anybody's server. Every server
-that a test starts is checked when the test ends: it still lives, it holds no more descriptors than
-before the first peer joined, and it stops with exit code 0 when asked to.
+and every device process that a test starts is checked when the test ends: it still lives, it holds
+no more descriptors than before the first peer or VMM came, and it stops with exit code 0 when asked
+to.
 """
 
+import contextlib
+import itertools
 import os
 import pathlib
 import pwd
@@ -87,16 +90,22 @@ def is_listening(path):
     return False
 
 
-class Server:
-    """A running server."""
+class Daemon:
+    """A running program that serves on one or several sockets."""
 
-    def __init__(self, socket, pid, log_path, process=None):
-        self.socket = socket
+    what = "daemon"
+
+    def __init__(self, sockets, pid, log_path, process=None):
+        self.sockets = [sockets] if isinstance(sockets, str) else list(sockets)
         self.pid = pid
         self.process = process  # None: a daemon, not our child
         self.log_path = log_path
         self.stopped = False
         self.base_fds = None
+
+    @property
+    def socket(self):
+        return self.sockets[0]
 
     def log(self):
         return self.log_path.read_text(encoding="utf-8", errors="replace")
@@ -117,6 +126,14 @@ class Server:
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def sleeps(self):
+        return "State:\tS" in pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+
+    def settle(self):
+        """Take the descriptors that it has once it is idle for all that it may have at its end."""
+        wait_until(self.sleeps, f"the {self.what} to be idle")
+        self.base_fds = self.fds()
+
     def status(self, field):
         """A number of /proc/PID/status, e.g. RssAnon (in KiB)."""
         text = pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
@@ -129,7 +146,7 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def limit_fds(self, soft):
-        """Change the server's soft RLIMIT_NOFILE while it runs; returns the old one."""
+        """Change its soft RLIMIT_NOFILE while it runs; returns the old one."""
         old, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
         return old
@@ -152,13 +169,32 @@ class Server:
             self.process.wait()
 
     def check(self):
-        """What must hold when a test ends and its peers have left."""
-        assert self.alive(), "the server died"
+        """What must hold when a test ends and its peers and VMMs have left."""
+        assert self.alive(), f"the {self.what} died"
         if self.base_fds is not None:
             wait_until(lambda: self.fds() <= self.base_fds,
-                       f"the server to close all but its first {self.base_fds} descriptors", 5)
+                       f"the {self.what} to close all but its first {self.base_fds} descriptors", 5)
         code = self.stop()
         assert code in (0, None), f"exit code {code} after SIGTERM"
+
+
+class Server(Daemon):
+    what = "server"
+
+
+class Device(Daemon):
+    what = "device process"
+
+    def settle(self):
+        """Devices of one process hear of each other a moment after they have joined a server."""
+        counts = []
+
+        def is_stable():
+            counts.append(self.fds() if self.sleeps() else None)
+            return len(counts) >= 10 and len(set(counts[-10:])) == 1 and counts[-1] is not None
+
+        wait_until(is_stable, "the device process to be idle")
+        self.base_fds = counts[-1]
 
 
 def as_user(user, rlimit):
@@ -208,6 +244,14 @@ def server_command(pytestconfig):
     return [str(path)]
 
 
+@pytest.fixture(scope="session")
+def device_command():
+    """The device program's command line without options, as a list."""
+    path = find_program("ivshmem-device")
+    assert path, f"no ivshmem-device in {build_dir()}"
+    return [str(path)]
+
+
 def runnable_by(command, tmp, user):
     """`command`, copied to where `user` can run it if that needs to be."""
     if not user or os.geteuid() != 0:
@@ -215,86 +259,125 @@ def runnable_by(command, tmp, user):
     probe = ["setpriv", "--reuid", user, "--clear-groups", "test", "-x", command[0]]
     if subprocess.run(probe, check=False).returncode == 0:
         return command
-    copy = tmp / "server"
+    copy = tmp / f"{pathlib.Path(command[0]).name}.copy"
     if not copy.exists():
         shutil.copy(command[0], copy)
         copy.chmod(0o755)
     return [str(copy)] + command[1:]
 
 
-@pytest.fixture
-def server(pytestconfig, server_command, tmp):
+def ended_with_test(start, end):
     """
-    Start a server: server(*options, vectors=1, size="1M", socket=None, env=None, user=None,
-    rlimit=None). `user` counts only when we are root: else the server is an ordinary user's anyway.
+    For a fixture: `yield from ended_with_test(start, end)` is a function that calls start(), and
+    end() is called with whatever it has returned when the test ends, the last one first.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def run(*args, **options):
+            thing = start(*args, **options)
+            stack.callback(end, thing)
+            return thing
+
+        yield run
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def launch(tmp):
+    """
+    Start a program that serves: launch(kind, sockets, command, ready_fd=True, env=None, user=None,
+    rlimit=None) is a kind(sockets, ...), which is a Daemon, once all its sockets listen; learnt by
+    --ready-fd, or by looking. `user` counts only when we are root: else the program is an ordinary
+    user's anyway. All are checked when the test ends, servers last.
     """
     started = []
 
-    def start(*options, vectors=1, size="1M", socket=None, env=None, user=None, rlimit=None):
-        number = len(started)
+    def start(kind, sockets, command, ready_fd=True, env=None, user=None, rlimit=None):
+        log_path = tmp / f"log{len(started)}"
         if user:
             tmp.chmod(0o777)
-        path = str(socket or tmp / f"s{number}")
-        log_path = tmp / f"log{number}"
-        command = runnable_by(server_command, tmp, user)
-        command = command + ["-F", "-S", path, "-l", str(size), "-n", str(vectors)]
-        command += [str(option) for option in options]
-        if pytestconfig.getoption("--server-kind") == "contrib":
-            command += ["-M", f"e2e-{tmp.name}-{number}"]
+        command = [str(word) for word in runnable_by(command, tmp, user)]
+        reader, writer = os.pipe()
+        if ready_fd:
+            command += ["--ready-fd", str(writer)]
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=[writer] if ready_fd else [],
                 env={**os.environ, **(env or {})}, preexec_fn=as_user(user, rlimit))
-        result = Server(path, process.pid, log_path, process)
-        started.append((command, result))
-        wait_until(lambda: is_listening(path) or process.poll() is not None, "the server to listen")
-        assert process.poll() is None, f"server ended with {process.returncode}: {result.log()}"
-        # Once it sleeps it has opened all that it needs.
-        wait_until(lambda: "State:\tS" in pathlib.Path(f"/proc/{result.pid}/status").read_text(
-            encoding="ascii"), "the server to be idle")
-        result.base_fds = result.fds()
-        return result
+        one = kind(sockets, process.pid, log_path, process)
+        started.append((command, one))
+        os.close(writer)
+        said = ready_fd and wire.select_readable(reader, TIMEOUT) and os.read(reader, 1)
+        os.close(reader)
+        assert not ready_fd or said == b"\n", f"the {one.what} is not ready: {one.log()}"
+        wait_until(lambda: all(map(is_listening, one.sockets)) or not one.alive(),
+                   f"the {one.what} to listen")
+        assert one.alive(), f"the {one.what} ended with {process.returncode}: {one.log()}"
+        one.settle()
+        return one
 
     yield start
     try:
-        for _, one in started:
+        for _, one in sorted(reversed(started), key=lambda entry: isinstance(entry[1], Server)):
             if not one.stopped:
                 one.check()
     finally:
         for command, one in started:
             one.kill()
-            log = one.log()
-            print(f"--- {shlex.join(command)}\n{log[-4000:]}", file=sys.stderr)
+            print(f"--- {shlex.join(command)}\n{one.log()[-4000:]}", file=sys.stderr)
+
+
+@pytest.fixture
+def server(pytestconfig, server_command, launch, tmp):
+    """
+    Start a server: server(*options, vectors=1, size="1M", socket=None, **of launch).
+    """
+    numbers = itertools.count()
+
+    def start(*options, vectors=1, size="1M", socket=None, **others):
+        number = next(numbers)
+        path = str(socket or tmp / f"s{number}")
+        command = [*server_command, "-F", "-S", path, "-l", size, "-n", vectors, *options]
+        if pytestconfig.getoption("--server-kind") == "contrib":
+            command += ["-M", f"e2e-{tmp.name}-{number}"]
+        return launch(Server, path, command, ready_fd=False, **others)
+
+    return start
+
+
+@pytest.fixture
+def device(device_command, launch):
+    """
+    Start ivshmem-device: device("socket=PATH,type=...", ..., options=(), **of launch), one argument
+    for each --device. The sockets of what it returns are in that order.
+    """
+
+    def start(*devices, options=(), **others):
+        sockets = [re.search(r"(?:^|,)socket=([^,]*)", one).group(1) for one in devices]
+        command = [*device_command, *options]
+        for one in devices:
+            command += ["--device", one]
+        return launch(Device, sockets, command, **others)
+
+    return start
 
 
 @pytest.fixture
 def spawn():
     """subprocess.Popen, but what still runs when the test ends is killed."""
-    processes = []
-
-    def start(*args, **options):
-        processes.append(subprocess.Popen(*args, **options))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
+    yield from ended_with_test(subprocess.Popen, kill)
 
 
 @pytest.fixture
 def join(server):  # pylint: disable=unused-argument
     """Join a server: join(server, **options of wire.Peer). The peers leave when the test ends."""
-    peers = []
-
-    def start(target, **options):
-        peer = wire.Peer(target.socket, **options)
-        peers.append(peer)
-        return peer
-
-    yield start
-    for peer in peers:
-        peer.close()
+    yield from ended_with_test(
+        lambda target, **options: wire.Peer(target.socket, **options), wire.Peer.close)
 
 
 @pytest.fixture(scope="session")
@@ -310,21 +393,19 @@ def swarm_program(tmp_path_factory):
 
 
 @pytest.fixture
-def swarm(swarm_program):
+def swarm(swarm_program, spawn):
     """
     Run the load generator on a server: swarm(server, peers, vectors, *options) returns its summary
     as a dict of numbers. With hold=True it returns (summary, leave): the peers stay until leave().
     """
-    running = []
 
     def start(target, peers, vectors, *options, hold=False, timeout=120):
         command = [str(swarm_program), "-S", target.socket, "-p", str(peers), "-n", str(vectors),
                    "-t", str(timeout), *options]
         if hold:
             command.append("-H")
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)
-        running.append(process)
+        process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT, text=True)
         lines = []
         for line in process.stdout:
             lines.append(line)
@@ -346,7 +427,4 @@ def swarm(swarm_program):
         leave()
         return summary
 
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
+    return start

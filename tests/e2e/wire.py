@@ -108,7 +108,7 @@ class Peer:
                 wait = max(0, deadline - time.monotonic())
                 if not select_readable(self.sock, wait):
                     raise TimeoutError(f"no message; {len(data)} bytes of it have come")
-                part, more = self._receive(self.generation.width - len(data))
+                part, more = recv_with_fds(self.sock, self.generation.width - len(data))
                 fds += more
                 if more and data:
                     raise ProtocolError("descriptor did not come with the first byte")
@@ -124,17 +124,6 @@ class Peer:
             raise
         (number,) = struct.unpack(self.generation.code, data)
         return Message(number, fds[0] if fds else -1)
-
-    def _receive(self, size):
-        part, control, flags, _ = self.sock.recvmsg(
-            size, socket.CMSG_SPACE(64 * 4), socket.MSG_CMSG_CLOEXEC)
-        fds = array.array("i")
-        for level, kind, payload in control:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(payload[:len(payload) - len(payload) % fds.itemsize])
-        if flags & socket.MSG_CTRUNC:
-            raise ProtocolError("descriptors were cut off")
-        return part, list(fds)
 
     def handshake(self):
         """Version, own ID, region: docs/protocol.md, section 2.2."""
@@ -248,6 +237,19 @@ class Model:
             if count != self.vectors:
                 raise ProtocolError(f"peer {peer} ends with {count} of {self.vectors} vectors")
         return set(self.present) - {self.own}
+
+
+def recv_with_fds(sock, size):
+    """Receive up to `size` bytes, and the descriptors that came with them: (bytes, [fd, ...])."""
+    part, control, flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(64 * 4), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, payload in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(payload[:len(payload) - len(payload) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        close_all(fds)
+        raise ProtocolError("descriptors were cut off")
+    return part, list(fds)
 
 
 def close_all(fds):

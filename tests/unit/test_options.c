@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -196,6 +197,113 @@ static void test_seconds(void **state)
 	assert_int_equal(ms, 5);
 }
 
+/* Runs `expression` with standard error going to `out`, and returns its value. */
+#define COMPLAINT(out, expression)                                                                 \
+	({                                                                                         \
+		int saved_ = redirect_stderr();                                                    \
+		int value_ = (expression);                                                         \
+		restore_stderr(saved_, out);                                                       \
+		value_;                                                                            \
+	})
+
+static int capture;
+
+static int redirect_stderr(void)
+{
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	capture = memfd_create("stderr", MFD_CLOEXEC);
+	fflush(stderr);
+	dup2(capture, STDERR_FILENO);
+	return saved;
+}
+
+static void restore_stderr(int saved, char out[4096])
+{
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	ssize_t n = pread(capture, out, 4095, 0);
+	out[n < 0 ? 0 : n] = '\0';
+	close(capture);
+}
+
+static void test_numbers_sizes_and_modes(void **state)
+{
+	(void)state;
+	char out[4096];
+	uint64_t value = 7;
+	mode_t mode = 0;
+
+	assert_int_equal(option_uint(&table, "--n", "10", 1, 10, &value), 0);
+	assert_int_equal(value, 10);
+	assert_int_equal(COMPLAINT(out, option_uint(&table, "--n", "11", 1, 10, &value)), -1);
+	assert_string_equal(
+		out, "program: --n 11: give a number from 1 to 10; try 'program --help'\n");
+	assert_int_equal(option_size(&table, "--size", "1M", &value), 0);
+	assert_int_equal(value, 1 << 20);
+	assert_int_equal(COMPLAINT(out, option_size(&table, "--size", "99E", &value)), -1);
+	assert_non_null(strstr(out, "--size 99E: too large"));
+	assert_int_equal(COMPLAINT(out, option_size(&table, "--size", "1X", &value)), -1);
+	assert_int_equal(option_mode(&table, "--mode", "0660", 0, 0777, &mode), 0);
+	assert_int_equal(mode, 0660);
+	static const char *const wrong[] = {"", "8", "-1", " 7", "0x7", "1000", "7z"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(
+			COMPLAINT(out, option_mode(&table, "--mode", wrong[i], 0, 0777, &mode)),
+			-1);
+	assert_int_equal(mode, 0660);
+}
+
+static void test_owners(void **state)
+{
+	(void)state;
+	char out[4096];
+	uid_t uid = 77;
+	gid_t gid = 78;
+
+	assert_int_equal(option_owner(&table, "--owner", "root", &uid, &gid), 0);
+	assert_true(uid == 0 && gid == 78);
+	assert_int_equal(option_owner(&table, "--owner", ":123", &uid, &gid), 0);
+	assert_true(uid == 0 && gid == 123);
+	assert_int_equal(option_owner(&table, "--owner", "5:root", &uid, &gid), 0);
+	assert_true(uid == 5 && gid == 0);
+	/* The last number means "leave it" to chown(2), so it is nobody's. */
+	static const char *const wrong[] = {
+		"", "no-such-user-here", "4294967295", "0:no-such-group"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(
+			COMPLAINT(out, option_owner(&table, "--owner", wrong[i], &uid, &gid)), -1);
+}
+
+static void test_sockets(void **state)
+{
+	(void)state;
+	char out[4096], path[SOCKET_PATH_SIZE];
+	char long_path[SOCKET_PATH_SIZE + 1];
+
+	assert_int_equal(option_socket(&table, "--to", "some/path", "", path), 0);
+	assert_string_equal(path, "some/path");
+	assert_int_equal(option_socket(&table, "--to", "unix:/tmp/x", "", path), 0);
+	assert_string_equal(path, "/tmp/x");
+	assert_int_equal(option_socket(&table, "--to", "region:name", "", path), 0);
+	assert_string_equal(path, "/run/ivshmem/name.sock");
+
+	memset(long_path, 'x', sizeof(long_path));
+	long_path[SOCKET_PATH_SIZE - 1] = '\0';
+	assert_int_equal(option_socket(&table, "--to", long_path, "", path), 0);
+	long_path[SOCKET_PATH_SIZE - 1] = 'x';
+	long_path[SOCKET_PATH_SIZE] = '\0';
+	assert_int_equal(COMPLAINT(out, option_socket(&table, "--to", long_path, "", path)), -1);
+	assert_non_null(strstr(out, "--to: a socket path has at most 107 bytes, this one has 108"));
+
+	assert_int_equal(
+		COMPLAINT(out, option_socket(&table, "--to", "shm:x", " (or -M)", path)), -1);
+	assert_non_null(strstr(out, "--to shm:x: give a path, unix:PATH or region:NAME (or -M);"));
+	assert_int_equal(COMPLAINT(out, option_socket(&table, "--to", "", "", path)), -1);
+	assert_int_equal(COMPLAINT(out, option_socket(&table, "--to", "unix:", "", path)), -1);
+	assert_int_equal(COMPLAINT(out, option_socket(&table, "--to", "region:A/b", "", path)), -1);
+	assert_non_null(strstr(out, "[a-z0-9._-]{1,63}"));
+}
+
 /* Logs one line of each level with stderr going to `out`. */
 static void capture_log(const char *format, char out[4096])
 {
@@ -266,6 +374,9 @@ int main(void)
 		TEST(test_help_and_version_exit_0),
 		TEST(test_help_is_aligned_and_narrow),
 		TEST(test_seconds),
+		TEST(test_numbers_sizes_and_modes),
+		TEST(test_owners),
+		TEST(test_sockets),
 		TEST(test_plain_log),
 		TEST(test_json_log_is_valid_even_if_the_text_is_not),
 		TEST(test_unknown_log_formats),

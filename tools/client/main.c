@@ -14,6 +14,7 @@
  */
 #include "tool.h"
 
+#include "common/descriptors.h"
 #include "common/options.h"
 #include "common/stdfds.h"
 
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { OPT_URI = OPTION_FIRST, OPT_PROTOCOL, OPT_TIMEOUT, OPT_CONNECT_TIMEOUT, OPT_JSON };
@@ -275,16 +275,6 @@ static int run_stdin(struct client *c)
 
 /* ---- */
 
-/* A peer holds a descriptor for each vector of each other peer. */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int exit_code(const struct client *c, int code)
 {
 	if (fflush(stdout) != 0 || ferror(stdout)) {
@@ -310,7 +300,7 @@ int main(int argc, char **argv)
 	};
 	if (stdfds_open() < 0)
 		return EXIT_FAILURE;
-	raise_descriptor_limit();
+	descriptors_raise();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	int first = options_parse(&table, argc, argv, handle_option, &c);

@@ -20,8 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Exit codes (manual page, EXIT STATUS). */
-enum client_exit { EXIT_OK, EXIT_COMMAND, EXIT_USAGE, EXIT_CONNECT, EXIT_SERVER_LOST };
+/* Exit codes (manual page, EXIT STATUS); 2 is EXIT_USAGE of common/options.h. */
+enum client_exit { EXIT_OK = 0, EXIT_COMMAND = 1, EXIT_CONNECT = 3, EXIT_SERVER_LOST = 4 };
 
 #define FOREVER (-1)
 

@@ -6,17 +6,14 @@
  */
 #include "common/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS      99
-#define HELP_COLUMN  30
-#define MAX_SECONDS  1000000
-#define MS_PER_SCALE 1000
+#define COLUMNS     99
+#define HELP_COLUMN 30
 
 static const struct option_def builtin[] = {
 	{OPTION_HELP, "help", NULL, "print this help and exit", "Information"},
@@ -175,19 +172,4 @@ out:
 	free(tables.names);
 	free(tables.letters);
 	return result < 0 ? -1 : result;
-}
-
-int parse_seconds(const char *text, int *ms)
-{
-	if (!isdigit((unsigned char)text[0]) || strpbrk(text, "xXeEpP"))
-		return -EINVAL;
-	char *end;
-	double seconds = strtod(text, &end);
-	if (*end != '\0')
-		return -EINVAL;
-	if (seconds > MAX_SECONDS)
-		return -ERANGE;
-	int whole = (int)(seconds * MS_PER_SCALE);
-	*ms = whole + (whole < seconds * MS_PER_SCALE);
-	return 0;
 }

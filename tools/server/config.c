@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "config.h"
 
-#include "common/logsink.h"
 #include "common/options.h"
+#include "daemon/startup_options.h"
 
 #include "base/parse.h"
 
 #include <ivshmem/abi.h>
 
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -31,9 +27,6 @@ enum {
 	OPT_STALL_TIMEOUT,
 	OPT_EXIT_TIMEOUT,
 	OPT_PROTOCOL,
-	OPT_LOG_FORMAT,
-	OPT_LOG_TARGET,
-	OPT_READY_FD,
 };
 
 static const struct option_def options[] = {
@@ -43,13 +36,8 @@ static const struct option_def options[] = {
 		"write the process ID to FILE, lock it, remove it at the end; daemon only "
 		"(default: /var/run/ivshmem-server.pid)",
 		NULL},
-	{'v', "verbose", NULL, "log every join and leave, also in a storm of them", NULL},
-	{OPT_LOG_FORMAT, "log-format", "plain|json", "form of the log lines (default: plain)",
-		NULL},
-	{OPT_LOG_TARGET, "log-target", "stderr|syslog",
-		"where they go (default: stderr in the foreground, syslog as a daemon)", NULL},
-	{OPT_READY_FD, "ready-fd", "FD",
-		"write a newline to descriptor FD and close it when clients can connect", NULL},
+	STARTUP_OPTIONS(NULL, "log every join and leave, also in a storm of them",
+		"where they go (default: stderr in the foreground, syslog as a daemon)"),
 	{OPT_EXIT_TIMEOUT, "exit-timeout", "MS",
 		"at the end, take at most MS milliseconds to tell the peers (default: 1000)", NULL},
 
@@ -124,100 +112,6 @@ static int bad(const char *option, const char *argument, const char *wanted)
 	return options_complain(&table, "%s %s: %s", option, argument, wanted);
 }
 
-static int set_uint(
-	const char *option, const char *argument, uint64_t min, uint64_t max, uint64_t *value)
-{
-	if (parse_uint(argument, min, max, value) == 0)
-		return 0;
-	return options_complain(&table, "%s %s: give a number from %llu to %llu", option, argument,
-		(unsigned long long)min, (unsigned long long)max);
-}
-
-static int set_size(const char *option, const char *argument, uint64_t *bytes)
-{
-	int error = parse_size(argument, bytes);
-	if (error == 0)
-		return 0;
-	if (error == -ERANGE)
-		return bad(option, argument, "too large: sizes end at 16E");
-	return bad(option, argument, "give a size in bytes, e.g. 65536, 64K, 4M, 1G");
-}
-
-static int set_mode(const char *option, const char *argument, mode_t min, mode_t max, mode_t *mode)
-{
-	char *end;
-	unsigned long value = strtoul(argument, &end, 8);
-	if (argument[0] < '0' || argument[0] > '7' || *end != '\0' || value < min || value > max)
-		return bad(option, argument, "give a permission in octal, e.g. 0660");
-	*mode = (mode_t)value;
-	return 0;
-}
-
-static int set_owner(struct config *config, const char *argument)
-{
-	char name[128];
-	uint64_t number;
-	const char *colon = strchr(argument, ':');
-	size_t length = colon ? (size_t)(colon - argument) : strlen(argument);
-
-	if (argument[0] == '\0')
-		return bad("--socket-owner", argument, "give USER, USER:GROUP or :GROUP");
-	if (length >= sizeof(name))
-		return bad("--socket-owner", argument, "name too long");
-	memcpy(name, argument, length);
-	name[length] = '\0';
-	if (length > 0) {
-		const struct passwd *user = getpwnam(name);
-		if (user)
-			config->socket_uid = user->pw_uid;
-		else if (parse_uint(name, 0, UINT32_MAX - 1, &number) == 0)
-			config->socket_uid = (uid_t)number;
-		else
-			return bad("--socket-owner", argument, "no such user");
-	}
-	if (colon && colon[1] != '\0') {
-		const struct group *group = getgrnam(colon + 1);
-		if (group)
-			config->socket_gid = group->gr_gid;
-		else if (parse_uint(colon + 1, 0, UINT32_MAX - 1, &number) == 0)
-			config->socket_gid = (gid_t)number;
-		else
-			return bad("--socket-owner", argument, "no such group");
-	}
-	return 0;
-}
-
-static int set_socket(struct config *config, const char *argument)
-{
-	const char *path = argument;
-	int length;
-
-	if (strncmp(argument, "region:", 7) == 0) {
-		if (!name_is_valid(argument + 7))
-			return bad("-S", argument, "a region's name is [a-z0-9._-]{1,63}");
-		length = snprintf(config->socket_path, sizeof(config->socket_path),
-			IVSHMEM_SOCKET_FOLDER "/%s.sock", argument + 7);
-	} else {
-		if (strncmp(argument, "unix:", 5) == 0)
-			path = argument + 5;
-		else if (argument[strspn(argument, "abcdefghijklmnopqrstuvwxyz")] == ':')
-			return bad("-S", argument,
-				"give a path, unix:PATH or region:NAME (for POSIX memory: -M "
-				"NAME)");
-		length = snprintf(config->socket_path, sizeof(config->socket_path), "%s", path);
-	}
-	/* sockaddr_un has room for 108 bytes with the final zero. */
-	if (length == 0)
-		return bad("-S", argument, "choose a path for the socket");
-	if (length > 107)
-		return options_complain(&table,
-			"-S: a socket path has at most 107 bytes, this one has %d: choose a "
-			"shorter "
-			"one",
-			length);
-	return 0;
-}
-
 static int set_region_option(struct config *config, int key, const char *argument)
 {
 	struct region_config *region = &config->region;
@@ -225,7 +119,7 @@ static int set_region_option(struct config *config, int key, const char *argumen
 
 	switch (key) {
 	case 'l':
-		if (set_size("-l", argument, &region->size) < 0)
+		if (option_size(&table, "-l", argument, &region->size) < 0)
 			return -1;
 		return region->size > 0 ? 0 : bad("-l", argument, "a region has at least one byte");
 	case 'M':
@@ -251,19 +145,19 @@ static int set_region_option(struct config *config, int key, const char *argumen
 		return 0;
 	case OPT_MEMORY_RESERVE:
 		config->reserve_given = true;
-		return set_size("--memory-reserve", argument, &region->reserve);
+		return option_size(&table, "--memory-reserve", argument, &region->reserve);
 	case OPT_HUGE_PAGES:
 		if (parse_size(argument, &value) < 0 || (value != 2u << 20 && value != 1u << 30))
 			return bad("--huge-pages", argument, "give 2M or 1G");
 		region->huge_page = value;
 		return 0;
 	case OPT_NUMA_NODE:
-		if (set_uint("--numa-node", argument, 0, 1023, &value) < 0)
+		if (option_uint(&table, "--numa-node", argument, 0, 1023, &value) < 0)
 			return -1;
 		region->numa_node = (int)value;
 		return 0;
 	case OPT_REGION_MODE:
-		return set_mode("--region-mode", argument, 1, 0666, &region->mode);
+		return option_mode(&table, "--region-mode", argument, 1, 0666, &region->mode);
 	}
 	return 1;
 }
@@ -276,22 +170,25 @@ static int set_limit_option(struct config *config, int key, const char *argument
 
 	switch (key) {
 	case 'n':
-		error = set_uint("-n", argument, 0, IVSHMEM_MAX_VECTORS, &value);
+		error = option_uint(&table, "-n", argument, 0, IVSHMEM_MAX_VECTORS, &value);
 		server->vectors = (unsigned)value;
 		return error;
 	case OPT_MAX_PEERS:
-		error = set_uint("--max-peers", argument, 1, IVSHMEM_MAX_ID + 1, &value);
+		error = option_uint(&table, "--max-peers", argument, 1, IVSHMEM_MAX_ID + 1, &value);
 		server->max_peers = (unsigned)value;
 		config->max_peers_given = true;
 		return error;
 	case OPT_MAX_PEERS_PER_UID:
-		error = set_uint("--max-peers-per-uid", argument, 1, IVSHMEM_MAX_ID + 1, &value);
+		error = option_uint(
+			&table, "--max-peers-per-uid", argument, 1, IVSHMEM_MAX_ID + 1, &value);
 		server->max_peers_per_uid = (unsigned)value;
 		return error;
 	case OPT_MAX_QUEUE:
-		return set_uint("--max-queue", argument, 0, UINT32_MAX, &server->max_queue);
+		return option_uint(
+			&table, "--max-queue", argument, 0, UINT32_MAX, &server->max_queue);
 	case OPT_STALL_TIMEOUT:
-		error = set_uint("--stall-timeout", argument, 0, UINT64_C(86400) * 365, &value);
+		error = option_uint(
+			&table, "--stall-timeout", argument, 0, UINT64_C(86400) * 365, &value);
 		server->stall_timeout_ms = value * 1000;
 		return error;
 	}
@@ -305,21 +202,21 @@ static int set_process_option(struct config *config, int key, const char *argume
 
 	switch (key) {
 	case 'F':
-		config->foreground = true;
-		return 0;
-	case 'v':
-		config->log_level = LOG_LEVEL_DEBUG;
+		config->startup.foreground = true;
 		return 0;
 	case 'p':
 		config->pid_file = argument;
 		config->pid_file_given = true;
 		return 0;
 	case 'S':
-		return set_socket(config, argument);
+		return option_socket(&table, "-S", argument, " (for POSIX memory: -M NAME)",
+			config->socket_path);
 	case OPT_SOCKET_MODE:
-		return set_mode("--socket-mode", argument, 0, 0777, &config->socket_mode);
+		return option_mode(
+			&table, "--socket-mode", argument, 0, 0777, &config->listen.mode);
 	case OPT_SOCKET_OWNER:
-		return set_owner(config, argument);
+		return option_owner(&table, "--socket-owner", argument, &config->listen.uid,
+			&config->listen.gid);
 	case OPT_PROTOCOL:
 		if (strcmp(argument, "current") == 0)
 			config->server.format = &wire_current;
@@ -328,22 +225,8 @@ static int set_process_option(struct config *config, int key, const char *argume
 		else
 			return bad("--protocol", argument, "give current or pre-2.5");
 		return 0;
-	case OPT_LOG_FORMAT:
-		config->log_format = argument;
-		if (!logsink_format_is_valid(argument))
-			return bad("--log-format", argument, "give plain or json");
-		return 0;
-	case OPT_LOG_TARGET:
-		config->log_target = argument;
-		if (!logsink_target_is_valid(argument))
-			return bad("--log-target", argument, "give stderr or syslog");
-		return 0;
-	case OPT_READY_FD:
-		error = set_uint("--ready-fd", argument, 0, INT32_MAX, &value);
-		config->ready_fd = (int)value;
-		return error;
 	case OPT_EXIT_TIMEOUT:
-		error = set_uint("--exit-timeout", argument, 0, 600000, &value);
+		error = option_uint(&table, "--exit-timeout", argument, 0, 600000, &value);
 		config->exit_timeout_ms = (unsigned)value;
 		return error;
 	}
@@ -352,11 +235,14 @@ static int set_process_option(struct config *config, int key, const char *argume
 
 static int set_option(void *data, int key, const char *argument)
 {
-	int result = set_process_option(data, key, argument);
+	struct config *config = data;
+	int result = startup_option(&table, &config->startup, key, argument);
 	if (result > 0)
-		result = set_region_option(data, key, argument);
+		result = set_process_option(config, key, argument);
 	if (result > 0)
-		result = set_limit_option(data, key, argument);
+		result = set_region_option(config, key, argument);
+	if (result > 0)
+		result = set_limit_option(config, key, argument);
 	return result;
 }
 
@@ -365,12 +251,14 @@ int config_parse(struct config *config, int argc, char **argv)
 	*config = (struct config){
 		.pid_file = "/var/run/ivshmem-server.pid",
 		.socket_path = IVSHMEM_DEFAULT_SOCKET,
-		.socket_mode = 0600,
-		.socket_uid = (uid_t)-1,
-		.socket_gid = (gid_t)-1,
-		.log_level = LOG_LEVEL_INFO,
-		.log_format = "plain",
-		.ready_fd = -1,
+		.startup = STARTUP_CONFIG_INIT("ivshmem-server"),
+		.listen = {.path = config->socket_path,
+			.mode = 0600,
+			.uid = (uid_t)-1,
+			.gid = (gid_t)-1,
+			.option = "-S",
+			.owner_option = "--socket-owner",
+			.what = "server"},
 		.exit_timeout_ms = 1000,
 		.region = {.reserve = REGION_DEFAULT_RESERVE, .numa_node = REGION_NUMA_ANY},
 		.server = {.format = &wire_current, .vectors = 1, .stall_timeout_ms = 300000},

@@ -1,28 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "descriptors.h"
 
+#include "common/descriptors.h"
+
 #include <ivshmem/abi.h>
 
 #include <linux/capability.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* For the region, the listener, the log, the loop and one connection that is being refused. */
 #define DESCRIPTORS_OF_OUR_OWN 32
-
-static uint64_t raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1024;
-	if (limit.rlim_cur < limit.rlim_max) {
-		struct rlimit raised = {limit.rlim_max, limit.rlim_max};
-		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-			limit = raised;
-	}
-	return limit.rlim_cur;
-}
 
 /* Who has one of these two may have any number of descriptors in flight (unix(7)). */
 static bool in_flight_is_unlimited(void)
@@ -37,7 +25,7 @@ static bool in_flight_is_unlimited(void)
 int descriptors_settle(struct config *config, struct log *log)
 {
 	struct server_config *server = &config->server;
-	uint64_t limit = raise_descriptor_limit();
+	uint64_t limit = descriptors_raise();
 	uint64_t each = 1 + (uint64_t)server->vectors;
 	uint64_t fit = limit > DESCRIPTORS_OF_OUR_OWN ? (limit - DESCRIPTORS_OF_OUR_OWN) / each : 0;
 

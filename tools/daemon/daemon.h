@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Going to the background, the pid file, and saying when we are ready. */
-#ifndef TOOLS_SERVER_DAEMON_H
-#define TOOLS_SERVER_DAEMON_H
+#ifndef TOOLS_DAEMON_DAEMON_H
+#define TOOLS_DAEMON_DAEMON_H
 
 #include "base/log.h"
 

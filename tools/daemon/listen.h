@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* The listening socket: where it is, whose it is, and whether an old one may be replaced. */
-#ifndef TOOLS_SERVER_LISTEN_H
-#define TOOLS_SERVER_LISTEN_H
+#ifndef TOOLS_DAEMON_LISTEN_H
+#define TOOLS_DAEMON_LISTEN_H
 
-#include "config.h"
+#include "base/log.h"
+
+#include <sys/types.h>
+
+struct listen_config {
+	const char *path;         /* borrowed by the listener: must outlive it */
+	mode_t mode;              /* permission of the socket */
+	uid_t uid;                /* (uid_t)-1: leave it */
+	gid_t gid;                /* (gid_t)-1: leave it */
+	const char *option;       /* that gave the path, for messages: "-S" */
+	const char *owner_option; /* that gave the owner */
+	const char *what;         /* listens there: "server" */
+};
 
 struct listener {
-	int fd; /* -1: none; owned */
-	const char *path;
+	int fd;           /* -1: none; owned */
+	const char *path; /* of the config, borrowed */
 	dev_t device;
 	ino_t inode; /* of the socket that we made: only that one is removed */
 };
@@ -18,7 +30,7 @@ struct listener {
 	}
 
 /* 0, or -1 after having said on `log` what is wrong; then nothing is left behind. */
-int listener_open(struct listener *listener, const struct config *config, struct log *log);
+int listener_open(struct listener *listener, const struct listen_config *config, struct log *log);
 
 /* Stop listening and remove the socket, if it is still ours. Safe twice. */
 void listener_close(struct listener *listener);

@@ -13,13 +13,14 @@
  * The permission is right before anybody can connect, by the umask at bind(); chmod() of the path
  * would follow a link that somebody with rights to the directory has put in its place meanwhile.
  */
-#include "listen.h"
+#include "daemon/listen.h"
 
 #include <ivshmem/abi.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -60,16 +61,17 @@ static int bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode
 }
 
 /* The path is taken. 0 if a stale socket was there and is gone now. */
-static int remove_stale(const struct sockaddr_un *address, struct log *log)
+static int remove_stale(
+	const struct listen_config *config, const struct sockaddr_un *address, struct log *log)
 {
-	const char *path = address->sun_path;
+	const char *path = config->path;
 	struct stat st;
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : -1;
 	if (!S_ISSOCK(st.st_mode)) {
-		log_error(
-			log, "-S %s: a file of that name is in the way, and it is no socket", path);
+		log_error(log, "%s %s: a file of that name is in the way, and it is no socket",
+			config->option, path);
 		return -1;
 	}
 	int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -82,61 +84,63 @@ static int remove_stale(const struct sockaddr_un *address, struct log *log)
 	close(probe);
 	if (connected == 0 || error != ECONNREFUSED) {
 		log_error(log,
-			"-S %s: another server is listening there: stop it or choose another path",
-			path);
+			"%s %s: another %s is listening there: stop it or choose another path",
+			config->option, path, config->what);
 		return -1;
 	}
 	if (unlink(path) < 0) {
-		log_error(log, "-S %s: cannot remove the stale socket: %m", path);
+		log_error(log, "%s %s: cannot remove the stale socket: %m", config->option, path);
 		return -1;
 	}
 	log_info(log, "removed the stale socket %s", path);
 	return 0;
 }
 
-static int bind_path(int fd, const struct sockaddr_un *address, mode_t mode, struct log *log)
+static int bind_path(int fd, const struct listen_config *config, const struct sockaddr_un *address,
+	struct log *log)
 {
-	if (bind_with_mode(fd, address, mode) == 0)
+	if (bind_with_mode(fd, address, config->mode) == 0)
 		return 0;
 	if (errno == EADDRINUSE) {
-		if (remove_stale(address, log) < 0)
+		if (remove_stale(config, address, log) < 0)
 			return -1;
-		if (bind_with_mode(fd, address, mode) == 0)
+		if (bind_with_mode(fd, address, config->mode) == 0)
 			return 0;
 	}
-	log_error(log, "-S %s: %m: choose a path in a directory that exists and is writable",
-		address->sun_path);
+	log_error(log, "%s %s: %m: choose a path in a directory that exists and is writable",
+		config->option, config->path);
 	return -1;
 }
 
 /* From here on the file is ours to remove. */
 static int adjust_and_listen(
-	struct listener *listener, const struct config *config, struct log *log)
+	struct listener *listener, const struct listen_config *config, struct log *log)
 {
 	struct stat st;
 	const char *path = listener->path;
 
 	if (lstat(path, &st) < 0) {
-		log_error(log, "-S %s: %m", path);
+		log_error(log, "%s %s: %m", config->option, path);
 		return -1;
 	}
 	listener->device = st.st_dev;
 	listener->inode = st.st_ino;
-	if ((config->socket_uid != (uid_t)-1 || config->socket_gid != (gid_t)-1) &&
-		lchown(path, config->socket_uid, config->socket_gid) < 0) {
-		log_error(log, "--socket-owner: cannot change the owner of %s: %m", path);
+	if ((config->uid != (uid_t)-1 || config->gid != (gid_t)-1) &&
+		lchown(path, config->uid, config->gid) < 0) {
+		log_error(log, "%s: cannot change the owner of %s: %m", config->owner_option, path);
 		return -1;
 	}
 	if (listen(listener->fd, BACKLOG) < 0) {
-		log_error(log, "-S %s: cannot listen: %m", path);
+		log_error(log, "%s %s: cannot listen: %m", config->option, path);
 		return -1;
 	}
 	return 0;
 }
 
 /* region:NAME lives in a folder of its own, which an early start of the machine may lack. */
-static int make_folder(const char *path, struct log *log)
+static int make_folder(const struct listen_config *config, struct log *log)
 {
+	const char *path = config->path;
 	const size_t length = sizeof(IVSHMEM_SOCKET_FOLDER) - 1;
 
 	if (strncmp(path, IVSHMEM_SOCKET_FOLDER, length) != 0 || path[length] != '/')
@@ -144,29 +148,30 @@ static int make_folder(const char *path, struct log *log)
 	if (mkdir(IVSHMEM_SOCKET_FOLDER, 0755) == 0 || errno == EEXIST)
 		return 0;
 	log_error(log,
-		"-S: cannot make the folder " IVSHMEM_SOCKET_FOLDER
-		": %m: let an administrator make it, or give a path");
+		"%s: cannot make the folder " IVSHMEM_SOCKET_FOLDER
+		": %m: let an administrator make it, or give a path",
+		config->option);
 	return -1;
 }
 
-int listener_open(struct listener *listener, const struct config *config, struct log *log)
+int listener_open(struct listener *listener, const struct listen_config *config, struct log *log)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int result = -1;
 
-	snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
-	*listener = (struct listener){.path = config->socket_path};
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", config->path);
+	*listener = (struct listener){.path = config->path};
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0) {
 		log_error(log, "socket: %m");
 		return -1;
 	}
-	if (make_folder(config->socket_path, log) < 0) {
+	if (make_folder(config, log) < 0) {
 		listener_close(listener);
 		return -1;
 	}
-	int lock = lock_directory(config->socket_path);
-	if (bind_path(listener->fd, &address, config->socket_mode, log) == 0) {
+	int lock = lock_directory(config->path);
+	if (bind_path(listener->fd, config, &address, log) == 0) {
 		result = adjust_and_listen(listener, config, log);
 		if (result < 0)
 			listener_close(listener);
