@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * connection - a VMM's socket: bytes and descriptors to messages, replies back. Never blocks; reads
+ * with one recvmsg() whatever is there, answers each request with one sendmsg().
+ *
+ * A VMM that doesn't read its replies is not read from until it does, so what it can make us hold
+ * is one reply.
+ */
+#ifndef VFIO_USER_CONNECTION_H
+#define VFIO_USER_CONNECTION_H
+
+#include "vfio-user/session.h"
+
+struct vfu_connection;
+
+/* What the loop should wait for next. */
+enum vfu_wait {
+	VFU_WAIT_READ,
+	VFU_WAIT_WRITE,
+	VFU_WAIT_OVER, /* destroy the connection */
+};
+
+/*
+ * `sock` is taken over on success; it is non-blocking and close-on-exec. `function` NULL: the
+ * device is taken, the client is to be refused. 0 or -ENOMEM.
+ */
+int vfu_connection_create(struct vfu_connection **connection, int sock,
+	struct vfu_function *function, const char *name, struct log *log);
+
+/* Closes the socket. Releases no function: that is for whoever gave it. NULL is allowed. */
+void vfu_connection_destroy(struct vfu_connection *connection);
+
+/* The socket is readable or writable (also on errors and hang-up). *requests, if not NULL, receives
+ * how many messages were handled. */
+enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *requests);
+
+const struct vfu_session *vfu_connection_session(const struct vfu_connection *connection);
+
+#endif
