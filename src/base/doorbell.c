@@ -13,7 +13,7 @@
  * would cost every honest ring a system call and still leave a window, so we do not; the kernel
  * lets the process be killed while it hangs there, and any reader of the vector frees it. A signal
  * frees it too, and the ring counts as made: a counter that is full is an interrupt that is
- * pending. A program that must not hang sets a timer that sends one (tools/device/watchdog.c).
+ * pending. A program that must not hang sets a timer that sends one (tools/device/turn.c).
  *
  * Whoever owns one such eventfd may own thousands, and have each of them rung again and again; then
  * even milliseconds for each add up. A write of ours ends with EINTR only if it has blocked, and it

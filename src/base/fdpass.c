@@ -55,7 +55,8 @@ static size_t take_fds(struct msghdr *msg, int *fds)
 	return n;
 }
 
-ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds)
+static ssize_t receive(
+	int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds, int flags)
 {
 	union {
 		struct cmsghdr header;
@@ -72,7 +73,7 @@ ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX]
 
 	*n_fds = 0;
 	do {
-		got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
@@ -86,6 +87,16 @@ ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX]
 	while (*n_fds > 0)
 		close(fds[--*n_fds]);
 	return error;
+}
+
+ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds)
+{
+	return receive(sock, bytes, size, fds, n_fds, MSG_DONTWAIT);
+}
+
+ssize_t fdpass_await(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds)
+{
+	return receive(sock, bytes, size, fds, n_fds, 0);
 }
 
 ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd)

@@ -27,6 +27,10 @@
  */
 ssize_t fdpass_recv(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
 
+/* The same, but waits until something is there, for ever if nothing comes. Only on a blocking
+ * socket; on others it is fdpass_recv(). */
+ssize_t fdpass_await(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
+
 /* Send `size` bytes with one descriptor (or none: -1) without blocking. Bytes sent, or -errno. */
 ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd);
 

@@ -19,13 +19,18 @@
  */
 #include "vfio-user/connection.h"
 
+#include "base/clock.h"
 #include "base/fdpass.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#define CROWDED_PAUSE_NS 5000000
 
 static_assert(VFU_FDS_MAX == FDPASS_RECV_MAX, "what we announce is what we can receive");
 
@@ -44,6 +49,7 @@ struct vfu_connection {
 	size_t sent;       /* of the reply in `out`; what has gone */
 	struct vfu_reply reply;
 	bool replying; /* the reply is not out yet */
+	bool crowded;  /* because too many descriptors of this user are under way, not only ours */
 	bool closing;  /* and it is the last */
 	_Alignas(8) uint8_t in[VFU_MESSAGE_MAX];
 	_Alignas(8) uint8_t out[VFU_MESSAGE_MAX];
@@ -109,7 +115,8 @@ static enum vfu_wait send_reply(struct vfu_connection *c)
 	ssize_t sent = fdpass_send(c->sock, c->reply.bytes + c->sent, c->reply.size - c->sent,
 		c->sent == 0 ? c->reply.fd : -1);
 
-	if (sent < 0 && sent != -EAGAIN)
+	c->crowded = sent == -ETOOMANYREFS;
+	if (sent < 0 && sent != -EAGAIN && !c->crowded)
 		return over(c, (int)sent);
 	if (sent > 0)
 		c->sent += (size_t)sent;
@@ -134,8 +141,12 @@ static size_t last_beginning(const struct vfu_connection *c, size_t from)
 	return last;
 }
 
-/* One read. At most one incomplete message is in the buffer, so there is room. */
-static enum vfu_wait receive(struct vfu_connection *c)
+typedef ssize_t receive_function(
+	int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
+
+/* One read: bytes, 0 at the end, -errno. At most one incomplete message is in the buffer, so there
+ * is room. */
+static int receive(struct vfu_connection *c, receive_function *from_socket)
 {
 	memmove(c->in, c->in + c->at, c->have - c->at);
 	c->have -= c->at;
@@ -148,16 +159,14 @@ static enum vfu_wait receive(struct vfu_connection *c)
 
 	size_t from = c->have;
 	ssize_t got =
-		fdpass_recv(c->sock, c->in + from, sizeof(c->in) - from, c->late.fds, &c->late.n);
-	if (got == -EAGAIN)
-		return VFU_WAIT_READ;
-	if (got <= 0)
-		return over(c, (int)got);
-	c->have += (size_t)got;
-	c->late.owner = last_beginning(c, from);
-	if (c->late.owner == c->have)
-		close_held(&c->late);
-	return VFU_WAIT_READ;
+		from_socket(c->sock, c->in + from, sizeof(c->in) - from, c->late.fds, &c->late.n);
+	if (got > 0) {
+		c->have += (size_t)got;
+		c->late.owner = last_beginning(c, from);
+		if (c->late.owner == c->have)
+			close_held(&c->late);
+	}
+	return (int)got;
 }
 
 /* The descriptors of the message at `at`. */
@@ -195,11 +204,33 @@ static enum vfu_wait handle(struct vfu_connection *c, const struct vfu_header *h
 	return send_reply(c);
 }
 
-enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *requests)
+enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
 {
-	struct vfu_connection *c = connection;
-	enum vfu_wait wait = c->replying ? send_reply(c) : receive(c);
-	unsigned handled = 0;
+	struct pollfd entry = {.fd = c->sock, .events = POLLOUT};
+	const struct timespec pause = {.tv_nsec = CROWDED_PAUSE_NS};
+
+	if (c->replying) {
+		if (c->crowded)
+			nanosleep(&pause, NULL); /* nothing tells when it is over */
+		else
+			poll(&entry, 1, -1);
+		return VFU_WAIT_WRITE;
+	}
+	int got = -EAGAIN;
+	if (spin_ns > 0) {
+		uint64_t end = clock_ns() + spin_ns;
+		do {
+			got = receive(c, fdpass_recv);
+		} while (got == -EAGAIN && clock_ns() < end);
+	}
+	if (got == -EAGAIN)
+		got = receive(c, fdpass_await);
+	return got > 0 ? VFU_WAIT_READ : over(c, got);
+}
+
+static enum vfu_wait handle_all(struct vfu_connection *c, unsigned *requests)
+{
+	enum vfu_wait wait = c->replying ? send_reply(c) : VFU_WAIT_READ;
 
 	while (wait == VFU_WAIT_READ) {
 		struct vfu_header header;
@@ -207,14 +238,29 @@ enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *
 
 		if (frame == VFU_FRAME_MORE)
 			break;
-		if (frame == VFU_FRAME_BAD) {
-			wait = over(c, -EBADMSG);
-			break;
-		}
+		if (frame == VFU_FRAME_BAD)
+			return over(c, -EBADMSG);
 		wait = handle(c, &header);
-		handled++;
+		++*requests;
 	}
-	if (requests)
-		*requests = handled;
 	return wait;
+}
+
+enum vfu_wait vfu_connection_handle(struct vfu_connection *connection)
+{
+	unsigned requests = 0;
+	return handle_all(connection, &requests);
+}
+
+enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *requests)
+{
+	unsigned handled = 0;
+
+	if (!requests)
+		requests = &handled;
+	*requests = 0;
+	int got = connection->replying ? -EAGAIN : receive(connection, fdpass_recv);
+	if (got <= 0 && got != -EAGAIN)
+		return over(connection, got);
+	return handle_all(connection, requests);
 }

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * connection - a VMM's socket: bytes and descriptors to messages, replies back. Never blocks; reads
- * with one recvmsg() whatever is there, answers each request with one sendmsg().
+ * connection - a VMM's socket: bytes and descriptors to messages, replies back. Reads with one
+ * recvmsg() whatever is there, answers each request with one sendmsg().
  *
  * A VMM that doesn't read its replies is not read from until it does, so what it can make us hold
  * is one reply.
+ *
+ * Two ways of use: in a loop, vfu_connection_ready() when the socket is; or in a thread of its own,
+ * vfu_connection_await() and vfu_connection_handle() in turns, which saves a system call a request
+ * and the detour of the wake-up. Only await() blocks, and it touches nothing but the connection, so
+ * it runs without the lock that devices need.
  */
 #ifndef VFIO_USER_CONNECTION_H
 #define VFIO_USER_CONNECTION_H
@@ -21,8 +26,8 @@ enum vfu_wait {
 };
 
 /*
- * `sock` is taken over on success; it is non-blocking and close-on-exec. `function` NULL: the
- * device is taken, the client is to be refused. 0 or -ENOMEM.
+ * `sock` is taken over on success; it is close-on-exec. `function` NULL: the device is taken, the
+ * client is to be refused. 0 or -ENOMEM.
  */
 int vfu_connection_create(struct vfu_connection **connection, int sock,
 	struct vfu_function *function, const char *name, struct log *log);
@@ -33,6 +38,17 @@ void vfu_connection_destroy(struct vfu_connection *connection);
 /* The socket is readable or writable (also on errors and hang-up). *requests, if not NULL, receives
  * how many messages were handled. */
 enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *requests);
+
+/*
+ * Wait until there is something to handle, or until a reply that was held up can go on. Looks for
+ * `spin_ns` nanoseconds before it sleeps. The socket is a blocking one. VFU_WAIT_OVER, or anything
+ * else: call vfu_connection_handle() next. shutdown() of the socket ends the wait.
+ */
+enum vfu_wait vfu_connection_await(struct vfu_connection *connection, uint64_t spin_ns);
+
+/* Handle the requests that have been read, and answer them. Never blocks. VFU_WAIT_OVER, or
+ * anything else: call vfu_connection_await() next. */
+enum vfu_wait vfu_connection_handle(struct vfu_connection *connection);
 
 const struct vfu_session *vfu_connection_session(const struct vfu_connection *connection);
 

@@ -24,6 +24,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define RESAMPLE_TRIES 16
+
 enum { DATA = VFU_DATA_NONE | VFU_DATA_BOOL | VFU_DATA_EVENTFD };
 enum { ACTION = VFU_ACTION_MASK | VFU_ACTION_UNMASK | VFU_ACTION_TRIGGER };
 
@@ -263,6 +265,10 @@ void vfu_irqs_resampled(struct vfu_irqs *irqs)
 
 	if (taken > 0)
 		unmask_intx(irqs);
-	else if (taken < 0) /* not an eventfd after all: it would be readable for ever */
+	/* An honest one is empty by now. What is no eventfd after all, or one that counts down in
+	 * single steps, would be readable for ever. */
+	for (int i = 0; taken > 0 && i < RESAMPLE_TRIES; i++)
+		taken = doorbell_take(irqs->resample, &count);
+	if (taken != 0)
 		set_resample(irqs, -1);
 }

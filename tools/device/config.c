@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#include "config.h"
+
+#include "daemon/startup_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	OPT_DEVICE = OPTION_FIRST,
+	OPT_SOCKET_MODE,
+	OPT_SOCKET_OWNER,
+	OPT_USER,
+	OPT_NO_SANDBOX,
+	OPT_JOIN_TIMEOUT,
+	OPT_POLL_US,
+};
+
+#define MAX_DEVICES 1024
+
+static const struct option_def options[] = {
+	{OPT_DEVICE, "device", "KEY=VALUE,...",
+		"offer a device; once for each. Keys: socket=PATH, type=doorbell|plain|legacy, "
+		"server=PATH, memdev=PATH, shm=NAME, size=SIZE, vectors=N, msi=on|off, "
+		"late-server=on|off, readonly=on|off, id=NAME; see ivshmem-device(1)",
+		"Devices"},
+	{OPT_JOIN_TIMEOUT, "join-timeout", "SECONDS",
+		"how long to wait for a server's answer at start (default: 5)", NULL},
+	{OPT_POLL_US, "poll-us", "N",
+		"after a request look for the next one for N microseconds before sleeping: "
+		"less latency for a busy processor (default: 0, off)",
+		NULL},
+	{OPT_SOCKET_MODE, "socket-mode", "OCTAL", "permission of the sockets (default: 0600)",
+		"Protection"},
+	{OPT_SOCKET_OWNER, "socket-owner", "USER[:GROUP]",
+		"owner of the sockets (default: whoever starts this)", NULL},
+	{OPT_USER, "user", "USER",
+		"become this user once sockets, memory and servers are open (default: stay)", NULL},
+	{OPT_NO_SANDBOX, "no-sandbox", NULL,
+		"for debuggers: leave out the system call filter and keep capabilities", NULL},
+	STARTUP_OPTIONS("Process", "log more: peers that come and go, requests with errors",
+		"where they go (default: stderr)"),
+	{0},
+};
+
+static const struct option_table table = {
+	.program = "ivshmem-device",
+	.synopsis = "--device KEY=VALUE,... [OPTION]...",
+	.description = "Offer ivshmem PCI devices to virtual machines over vfio-user.",
+	.epilogue =
+		"Exit status: 0 after a clean end, 1 if it cannot start or go on, 2 for wrong "
+		"usage.\n"
+		"Example:\n"
+		"  ivshmem-device --device socket=/run/vm1.sock,type=doorbell,server=/run/iv.sock\n"
+		"  qemu-system-x86_64 -device '{\"driver\":\"vfio-user-pci\",\"rombar\":0,\n"
+		"      \"socket\":{\"type\":\"unix\",\"path\":\"/run/vm1.sock\"}}' ...\n",
+	.options = options,
+};
+
+/* What holds for all devices; given to each at the end, wherever it stood. */
+struct parsing {
+	struct config *config;
+	struct listen_config listen;
+	int join_timeout_ms;
+};
+
+static int add_device(struct config *config, const char *argument)
+{
+	if (config->n_devices == MAX_DEVICES)
+		return options_complain(&table,
+			"--device: %d are the most in one process: start another", MAX_DEVICES);
+	struct device_spec *spec = malloc(sizeof(*spec));
+	struct device_spec **devices =
+		realloc(config->devices, (config->n_devices + 1) * sizeof(struct device_spec *));
+	if (devices)
+		config->devices = devices;
+	if (!spec || !devices) {
+		free(spec);
+		return options_complain(&table, "no memory");
+	}
+	config->devices[config->n_devices++] = spec;
+	return device_spec_parse(spec, &table, argument);
+}
+
+static int set_option(void *data, int key, const char *argument)
+{
+	struct parsing *parsing = data;
+	struct config *config = parsing->config;
+	uint64_t value;
+
+	switch (key) {
+	case OPT_DEVICE:
+		return add_device(config, argument);
+	case OPT_SOCKET_MODE:
+		return option_mode(
+			&table, "--socket-mode", argument, 0, 0777, &parsing->listen.mode);
+	case OPT_SOCKET_OWNER:
+		return option_owner(&table, "--socket-owner", argument, &parsing->listen.uid,
+			&parsing->listen.gid);
+	case OPT_USER:
+		config->user = argument;
+		return 0;
+	case OPT_NO_SANDBOX:
+		config->sandbox = false;
+		return 0;
+	case OPT_JOIN_TIMEOUT:
+		if (parse_seconds(argument, &parsing->join_timeout_ms) < 0 ||
+			parsing->join_timeout_ms == 0)
+			return options_complain(
+				&table, "--join-timeout %s: give seconds, more than 0", argument);
+		return 0;
+	case OPT_POLL_US:
+		if (option_uint(&table, "--poll-us", argument, 0, 1000000, &value) < 0)
+			return -1;
+		config->poll_us = (unsigned)value;
+		return 0;
+	}
+	return startup_option(&table, &config->startup, key, argument);
+}
+
+/* A name that the user has not given: device0, device1.. */
+static void name_device(struct device_spec *spec, size_t number)
+{
+	if (!spec->name[0])
+		snprintf(spec->name, sizeof(spec->name), "device%zu", number);
+	spec->device.name = spec->name;
+}
+
+static int check_unique(const struct config *config, size_t n)
+{
+	const struct device_spec *last = config->devices[n];
+	for (size_t i = 0; i < n; i++) {
+		const struct device_spec *other = config->devices[i];
+		if (strcmp(other->socket_path, last->socket_path) == 0)
+			return options_complain(&table,
+				"--device: two with socket=%s: each device has its own",
+				last->socket_path);
+		if (strcmp(other->name, last->name) == 0)
+			return options_complain(
+				&table, "--device: two with id=%s: choose another", last->name);
+	}
+	return 0;
+}
+
+static int complete(struct parsing *parsing)
+{
+	struct config *config = parsing->config;
+
+	if (config->n_devices == 0)
+		return options_complain(&table, "give at least one --device");
+	for (size_t i = 0; i < config->n_devices; i++) {
+		struct device_spec *spec = config->devices[i];
+		name_device(spec, i);
+		if (check_unique(config, i) < 0)
+			return -1;
+		spec->listen = parsing->listen;
+		spec->listen.path = spec->socket_path;
+		spec->device.timeout_ms = (unsigned)parsing->join_timeout_ms;
+	}
+	return 0;
+}
+
+int config_parse(struct config *config, int argc, char **argv)
+{
+	*config = (struct config){
+		.startup = STARTUP_CONFIG_INIT("ivshmem-device"),
+		.sandbox = true,
+	};
+	config->startup.foreground = true;
+	struct parsing parsing = {
+		.config = config,
+		.join_timeout_ms = 5000,
+		.listen =
+			{
+				.mode = 0600,
+				.uid = (uid_t)-1,
+				.gid = (gid_t)-1,
+				.option = "--device socket",
+				.owner_option = "--socket-owner",
+				.what = "process",
+			},
+	};
+	int next = options_parse(&table, argc, argv, set_option, &parsing);
+	int result = next < 0 ? -1 : 0;
+	if (result == 0 && next < argc)
+		result = options_complain(
+			&table, "%s: what is this? It takes options only", argv[next]);
+	if (result == 0)
+		result = complete(&parsing);
+	if (result < 0)
+		config_free(config);
+	return result;
+}
+
+void config_free(struct config *config)
+{
+	for (size_t i = 0; i < config->n_devices; i++) {
+		device_spec_fini(config->devices[i]);
+		free(config->devices[i]);
+	}
+	free(config->devices);
+	*config = (struct config){0};
+}

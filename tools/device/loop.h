@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Serves devices to virtual machines with libuv, until a signal ends it. */
+#ifndef TOOLS_DEVICE_LOOP_H
+#define TOOLS_DEVICE_LOOP_H
+
+#include "slot.h"
+
+#include "daemon/startup.h"
+
+#include <stddef.h>
+
+/*
+ * Serve all `n` slots until SIGTERM, SIGINT or SIGHUP, then detach the VMMs and return. 0, or -1
+ * (said on `log`). Closes the listeners.
+ */
+int loop_serve(struct slot *slots, size_t n, struct startup *startup);
+
+#endif
