@@ -24,6 +24,7 @@ NEWER_QEMUS = {name: str(CACHE / name / SYSTEM_QEMU) for name in ("qemu-10", "qe
 VENDOR_AND_DEVICE = 0x11101AF4
 MEMORY_CONTROLLER = 0x0500
 INTRMASK, INTRSTATUS, IVPOSITION, DOORBELL = 0, 4, 8, 12
+SUFFIX = {1: "b", 2: "w", 4: "l", 8: "q"}  # of qtest's commands
 
 
 def program(name):
@@ -34,17 +35,24 @@ def program(name):
     return path
 
 
-def doorbell_device(server, vectors=2, name="iv0", slot=4):
+def doorbell_device(server, vectors=2, name="iv0", slot=4, ioeventfd="on"):
     """Options for an ivshmem-doorbell that is a client of `server`."""
     return ["-chardev", f"socket,path={server.socket},id={name}.server",
             "-device", f"ivshmem-doorbell,id={name},addr={slot:#x},chardev={name}.server,"
-                       f"vectors={vectors}"]
+                       f"vectors={vectors},ioeventfd={ioeventfd}"]
 
 
 def plain_device(path, size, name="iv0", slot=4):
     """Options for an ivshmem-plain on the file `path`."""
     return ["-object", f"memory-backend-file,id={name}.memory,mem-path={path},size={size},share=on",
             "-device", f"ivshmem-plain,id={name},addr={slot:#x},memdev={name}.memory"]
+
+
+def vfio_user_device(path, name="iv0", slot=4, **more):
+    """Options for a device that a process behind the socket `path` serves (QEMU 11)."""
+    device = {"driver": "vfio-user-pci", "id": name, "addr": f"{slot:#x}", "rombar": 0,
+              "socket": {"type": "unix", "path": str(path)}, **more}
+    return ["-device", json.dumps(device)]
 
 
 class Machine:
@@ -117,6 +125,45 @@ class Machine:
     def fill(self, address, size, byte):
         self.command("memset", hex(address), hex(size), hex(byte))
 
+    def load(self, address, size):
+        """Read 1, 2, 4 or 8 bytes of memory, as one access if they are aligned."""
+        return int(self.command(f"read{SUFFIX[size]}", hex(address)), 16)
+
+    def store(self, address, size, value):
+        self.command(f"write{SUFFIX[size]}", hex(address), hex(value))
+
+    def config_load(self, slot, offset, size):
+        """Read 1, 2 or 4 bytes of configuration space, aligned."""
+        self.command("outl", "0xcf8", hex(0x80000000 | slot << 11 | offset & ~3))
+        return int(self.command(f"in{SUFFIX[size]}", hex(0xCFC + (offset & 3))), 16)
+
+    def config_store(self, slot, offset, size, value):
+        self.command("outl", "0xcf8", hex(0x80000000 | slot << 11 | offset & ~3))
+        self.command(f"out{SUFFIX[size]}", hex(0xCFC + (offset & 3)), hex(value))
+
+    def route_intx(self, slot):
+        """Lead the INTx pin of `slot` (pc machine) to the interrupt controller's input 11."""
+        self.config_store(1, 0x60 + (slot - 1) % 4, 1, 11)
+        self.command("outb", "0x4d1", "0x8")  # level-triggered
+
+    def intx_level(self):
+        """Level of input 11 of the interrupt controller."""
+        return int(self.command("inb", "0xa0"), 16) >> 3 & 1  # the second chip's requests
+
+    def reset(self):
+        self.events.clear()
+        self.monitor("system_reset")
+        self.wait_event("RESET")
+
+    def pci_regions(self, slot):
+        """Where the BARs of `slot` are, {bar: address}; all ones where decoding is off."""
+        for bus in self.monitor("query-pci"):
+            for device in bus["devices"]:
+                if (bus["bus"], device["slot"]) == (0, slot):
+                    return {region["bar"]: region["address"] & (1 << 64) - 1
+                            for region in device["regions"]}
+        raise AssertionError(f"nothing in slot {slot}")
+
     def monitor(self, execute, **arguments):
         print(json.dumps({"execute": execute, "arguments": arguments}), file=self.qmp, flush=True)
         while True:
@@ -133,14 +180,15 @@ class Machine:
             assert "event" in reply
             self.events.append(reply)
 
-    def pci(self, slot=4):
-        return PciDevice(self, slot)
+    def pci(self, slot=4, base=0xE0000000):
+        """The device in `slot`; of two in one machine, each needs a `base` of its own."""
+        return PciDevice(self, slot, base)
 
 
 class PciDevice:
     """An ivshmem device on bus 0, its BARs placed where nothing else is."""
 
-    def __init__(self, machine, slot, base=0xE0000000):
+    def __init__(self, machine, slot, base):
         self.machine = machine
         self.slot = slot
         self.registers, self.msix, self.memory = (base + i * 0x08000000 for i in range(3))
@@ -238,10 +286,11 @@ PASSED = 1  # QEMU's exit status, by isa-debug-exit
 class Guest:
     """A booted test guest; its exit status is the result."""
 
-    def __init__(self, image, console, *options, qemu="qemu-7", accel="tcg", **parameters):
+    def __init__(self, image, console, *options, qemu="qemu-7", machine="pc", accel="tcg",
+                 **parameters):
         self.console_path = console
         command = [str(TOP / "tests/guest/boot"), "--image", str(image), "--console", str(console),
-                   "--qemu", program(qemu), "--accel", accel]
+                   "--qemu", program(qemu), "--machine", machine, "--accel", accel]
         for name, value in parameters.items():
             command += ["--param", f"{name}={value}"]
         self.stderr_path = console.with_suffix(".stderr")

@@ -10,86 +10,16 @@ import mmap
 import os
 import pathlib
 import struct
-import subprocess
 
 import pytest
 
-from conftest import build_dir, find_program, wait_until
-from qemu import TOP, Guest, doorbell_device, plain_device, result_line
+from conftest import wait_until
+from guests import (  # pylint: disable=unused-import # fixtures
+    DEADLINE, ROUNDS, SIZE, accel, boot, check, finish, host, image)
+from qemu import doorbell_device, plain_device, result_line
 
-ROUNDS = 1000
-DEADLINE = 100  # seconds for a participant's conversation, the others' boot included
-SIZE = 4 << 20
 # Of tests/guest/talk.h
 LIFE_OFFSET, DISMISS_OFFSET, DISMISS = 64, 128, 0x51707453
-
-
-@pytest.fixture(scope="session")
-def image():
-    found = sorted(build_dir().rglob("guest.cpio"))
-    assert found, f"no guest.cpio in {build_dir()}: build it (needs cpio)"
-    return found[0]
-
-
-@pytest.fixture(scope="session")
-def accel(image):
-    return subprocess.run([TOP / "tests/guest/accel", image], stdout=subprocess.PIPE, text=True,
-                          check=True).stdout.strip()
-
-
-@pytest.fixture
-def boot(server, image, accel, tmp):  # pylint: disable=unused-argument # ends before servers do
-    guests = []
-
-    def start(*options, qemu="qemu-7", **parameters):
-        guests.append(Guest(image, tmp / f"console{len(guests)}", *options, qemu=qemu, accel=accel,
-                            deadline=DEADLINE, **parameters))
-        return guests[-1]
-
-    yield start
-    for guest in guests:
-        guest.close()
-
-
-@pytest.fixture
-def host(server):  # pylint: disable=unused-argument
-    """Take part as a host process, through the library: host(server, seat, seats, rounds)."""
-    program = find_program("talk-host")
-    assert program, f"no talk-host in {build_dir()}"
-    processes = []
-
-    def start(target, seat, seats, rounds=ROUNDS):
-        process = subprocess.Popen([program, f"unix:{target.socket}", str(seat), str(seats),
-                                    str(rounds), str(DEADLINE)], stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout.readline().startswith("host: ID "), "did not join"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def finish(process):
-    """The host process' result, and which peers it saw leave."""
-    said = process.communicate(timeout=DEADLINE + 20)[0]
-    assert process.returncode == 0, said
-    left = {int(line.split()[2]) for line in said.splitlines() if line.startswith("host: peer ")}
-    return result_line(said), left
-
-
-def check(results, pairs_with_doorbell, rounds=ROUNDS):
-    """Every letter arrived, and every doorbell where both sides of a pair have them."""
-    others = len(results) - 1
-    for result in results:
-        assert result["passed"]
-        assert result["sent"] == result["received"] == others * rounds
-        expected = sum(result["seat"] in pair for pair in pairs_with_doorbell) * rounds
-        assert result["rings"] >= expected and result["doorbells"] >= expected
-        assert expected > 0 or result["doorbells"] == 0
-    rings, doorbells = (sum(result[key] for result in results) for key in ("rings", "doorbells"))
-    assert doorbells <= rings, "a doorbell that nobody rang"
 
 
 def region_path(target):
