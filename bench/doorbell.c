@@ -57,7 +57,7 @@ static void answer(void *data)
 
 int main(int argc, char **argv)
 {
-	bool one = round_place(argc, argv, 2, "doorbell");
+	bool one = round_place(argc, argv, 2, "doorbell SERVER");
 	struct host host;
 	struct line line;
 

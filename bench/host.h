@@ -3,10 +3,9 @@
 #ifndef BENCH_HOST_H
 #define BENCH_HOST_H
 
-#include <stdbool.h>
+#include "process.h"
+
 #include <stdint.h>
-#include <sys/resource.h>
-#include <sys/types.h>
 
 struct host {
 	pid_t pid;
@@ -16,16 +15,12 @@ struct host {
 
 struct host_options {
 	int vectors;
-	bool ordinary_user; /* run it as nobody, if we are root */
-	rlim_t soft, hard;  /* RLIMIT_NOFILE; 0: as we have it */
+	struct process_options process; /* but for the CPU */
 };
 
 /* Start the server `program` on cpu_a(); clients can connect when this returns. */
 void host_start(struct host *host, const char *program, const struct host_options *options);
 void host_stop(struct host *host);
-
-/* A line of /proc/PID/status as a number, e.g. "RssAnon:" in KiB. */
-long host_status(const struct host *host, const char *key);
 
 /* Messages of a full mesh: version, ID and region, and each one's vectors, for everyone. */
 uint64_t mesh_messages(int peers, int vectors);

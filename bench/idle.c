@@ -17,12 +17,6 @@
 #define SETTLE_US 500000
 #define IDLE_US   3000000
 
-static long switches(const struct host *host)
-{
-	return host_status(host, "voluntary_ctxt_switches:") +
-		host_status(host, "nonvoluntary_ctxt_switches:");
-}
-
 int main(int argc, char **argv)
 {
 	struct host host;
@@ -37,13 +31,13 @@ int main(int argc, char **argv)
 	test_one_cpu();
 	host_start(&host, argv[1], &(struct host_options){.vectors = 1});
 	crowd_init(&crowd, &host, PEERS);
-	long memory = host_status(&host, "RssAnon:");
+	long memory = process_number(host.pid, "status", "RssAnon:");
 	crowd_join(&crowd, PEERS, mesh_messages(PEERS, 1));
 	usleep(SETTLE_US);
-	memory = host_status(&host, "RssAnon:") - memory;
-	long wakeups = switches(&host);
+	memory = process_number(host.pid, "status", "RssAnon:") - memory;
+	long wakeups = process_switches(host.pid);
 	usleep(IDLE_US);
-	wakeups = switches(&host) - wakeups;
+	wakeups = process_switches(host.pid) - wakeups;
 	emit("idle.memory.500x1", (double)memory / PEERS, "KiB/peer");
 	emit("idle.wakeups.500x1", (double)wakeups, "in_3_s");
 	crowd_fini(&crowd);

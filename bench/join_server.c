@@ -48,7 +48,7 @@ static void measure(const char *program, int peers, int vectors)
 	host_start(&host, program, &(struct host_options){.vectors = vectors});
 	crowd_init(&crowd, &host, peers);
 	test_begin();
-	long memory = host_status(&host, "RssAnon:");
+	long memory = process_number(host.pid, "status", "RssAnon:");
 	uint64_t cpu = cpu_time_ns(host.pid), start = now_ns();
 	crowd_join(&crowd, peers - 1, mesh_messages(peers - 1, vectors));
 	uint64_t last[LAST_JOINS] = {now_ns()};
@@ -57,7 +57,7 @@ static void measure(const char *program, int peers, int vectors)
 	last[0] = end - last[0];
 	usleep(SETTLE_US);
 	cpu = cpu_time_ns(host.pid) - cpu;
-	memory = host_status(&host, "RssAnon:") - memory;
+	memory = process_number(host.pid, "status", "RssAnon:") - memory;
 	for (int i = 1; i < LAST_JOINS; i++)
 		last[i] = join_again(&crowd, vectors);
 	test_end();

@@ -48,9 +48,9 @@ static void measure(const char *program, int vectors, int stalled, long hard)
 	host_start(&host, program,
 		&(struct host_options){
 			.vectors = vectors,
-			.ordinary_user = true,
-			.soft = SOFT,
-			.hard = hard > 0 ? (rlim_t)hard : limit.rlim_max,
+			.process = {.ordinary_user = true,
+				.soft = SOFT,
+				.hard = hard > 0 ? (rlim_t)hard : limit.rlim_max},
 		});
 	crowd_init(&crowd, &host, PEERS);
 	test_begin();

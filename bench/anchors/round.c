@@ -11,10 +11,10 @@
 #define MEASURED_NS 200000000
 #define SAMPLES_MAX (1 << 18)
 
-bool round_place(int argc, char **argv, int i, const char *program)
+bool round_place(int argc, char **argv, int i, const char *usage)
 {
 	if (argc != i + 1 || (strcmp(argv[i], "two") != 0 && strcmp(argv[i], "one") != 0)) {
-		fprintf(stderr, "usage: %s%s two|one\n", program, i > 1 ? " SERVER" : "");
+		fprintf(stderr, "usage: %s two|one\n", usage);
 		exit(2);
 	}
 	pin(cpu_a());

@@ -5,8 +5,9 @@
 
 #include <stdbool.h>
 
-/* Read "two" or "one" (CPUs) from argument `i` and pin this process. True: one. */
-bool round_place(int argc, char **argv, int i, const char *program);
+/* Read "two" or "one" (CPUs) from argument `i`, the last, and pin this process. True: one. `usage`
+ * is the command line up to there. */
+bool round_place(int argc, char **argv, int i, const char *usage);
 
 void round_begin(bool one);
 
