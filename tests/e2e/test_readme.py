@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The commands in README.md are run as they stand there."""
 
+import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 
+from conftest import find_program
+from test_qtest import boot  # pylint: disable=unused-import
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+QEMU = "qemu-system-x86_64"
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
 
 
@@ -49,6 +55,44 @@ def test_by_hand(tmp):
 
 
 def test_qemu_line_uses_options_that_qemu_has():
-    line = block_with("qemu-system-x86_64")
+    line = block_with("ivshmem-doorbell")
     for word in ("-chardev socket,path=", "-device ivshmem-doorbell,chardev=iv,vectors="):
         assert word in line
+
+
+def attach_as_written(block, server, boot, tmp):
+    """Run the line that starts ivshmem-device, then a QEMU with the device of the next line."""
+    target = server(vectors=2)
+    block = block.replace("\\\n", " ").replace("/tmp/iv.sock", "SERVER").replace("/tmp/", f"{tmp}/")
+    words = shlex.split(block.replace("SERVER", target.socket))
+    begin = next(i for i, word in enumerate(words) if word.endswith("ivshmem-device"))
+    end = next(i for i, word in enumerate(words) if i > begin and word in ("&", QEMU))
+    arguments = words[begin + 1:end]
+    device = json.loads(next(word for word in words if word.startswith("{")))
+    with subprocess.Popen([find_program("ivshmem-device"), *arguments], stderr=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            for line in (process.stderr.readline() for _ in range(arguments.count("--device"))):
+                assert "listening on" in line
+            machine = boot("-device", json.dumps({**device, "addr": "4"}), qemu="qemu-11")
+            assert machine.pci().id == 0
+            machine.close()
+        finally:
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0
+
+
+def test_device_lines(server, boot, tmp):  # pylint: disable=redefined-outer-name
+    block = block_with("vfio-user-pci")
+    attach_as_written(block, server, boot, tmp)
+    assert "--user-device socket=/tmp/vm1.sock" in block
+
+
+def test_device_manual(server, boot, tmp):  # pylint: disable=redefined-outer-name
+    """The examples of ivshmem-device(1), for QEMU as they stand there."""
+    page = (ROOT / "man/ivshmem-device.1.scd").read_text(encoding="utf-8")
+    blocks = re.findall(r"```\n(.*?)```", page, re.S)
+    attach_as_written(next(b for b in blocks if "vfio-user-pci" in b), server, boot, tmp)
+    cloud = next(b for b in blocks if "cloud-hypervisor" in b)
+    assert "shared=on" in cloud and "--user-device socket=/tmp/vm1.sock" in cloud
