@@ -5,7 +5,7 @@
  *
  *     responder block|epoll|poll two|one
  *
- * "block" sleeps in recvmsg(), which only a process with nothing else to wait for can; "epoll" in
+ * "block" sleeps in recvmsg(), as a thread with nothing else to wait for can; "epoll" in
  * epoll_wait(), as one with several sockets and eventfds must; "poll" looks again and again. The
  * client and it are on two CPUs, or both on one.
  */

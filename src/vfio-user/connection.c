@@ -14,8 +14,8 @@
  * Requests are handled in order, and none is begun before the reply to the one before is out. While
  * a reply waits for the VMM to read, nothing is read from it.
  *
- * A call reads once. So a VMM that never stops sending gets one buffer's worth of requests handled
- * before the other devices of the process have their turn.
+ * A thread handles one request at a time, so that other devices get their turn in between; in a
+ * loop, a call reads once.
  */
 #include "vfio-user/connection.h"
 
@@ -216,6 +216,9 @@ enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
 			poll(&entry, 1, -1);
 		return VFU_WAIT_WRITE;
 	}
+	struct vfu_header header;
+	if (vfu_frame(c->in + c->at, c->have - c->at, &header) != VFU_FRAME_MORE)
+		return VFU_WAIT_READ; /* more has come with the last read */
 	int got = -EAGAIN;
 	if (spin_ns > 0) {
 		uint64_t end = clock_ns() + spin_ns;
@@ -228,39 +231,50 @@ enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
 	return got > 0 ? VFU_WAIT_READ : over(c, got);
 }
 
-static enum vfu_wait handle_all(struct vfu_connection *c, unsigned *requests)
+/* One request, if there is a whole one; *handled says so. Or the rest of the reply to the last. */
+static enum vfu_wait handle_next(struct vfu_connection *c, bool *handled)
 {
-	enum vfu_wait wait = c->replying ? send_reply(c) : VFU_WAIT_READ;
+	struct vfu_header header;
 
-	while (wait == VFU_WAIT_READ) {
-		struct vfu_header header;
-		enum vfu_frame frame = vfu_frame(c->in + c->at, c->have - c->at, &header);
-
-		if (frame == VFU_FRAME_MORE)
-			break;
-		if (frame == VFU_FRAME_BAD)
-			return over(c, -EBADMSG);
-		wait = handle(c, &header);
-		++*requests;
+	*handled = false;
+	if (c->replying)
+		return send_reply(c);
+	switch (vfu_frame(c->in + c->at, c->have - c->at, &header)) {
+	case VFU_FRAME_MORE:
+		break;
+	case VFU_FRAME_BAD:
+		return over(c, -EBADMSG);
+	case VFU_FRAME_WHOLE:
+		*handled = true;
+		return handle(c, &header);
 	}
-	return wait;
+	return VFU_WAIT_READ;
 }
 
 enum vfu_wait vfu_connection_handle(struct vfu_connection *connection)
 {
-	unsigned requests = 0;
-	return handle_all(connection, &requests);
+	bool handled;
+	return handle_next(connection, &handled);
 }
 
 enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *requests)
 {
-	unsigned handled = 0;
+	enum vfu_wait wait = VFU_WAIT_READ;
+	bool handled = true;
+	unsigned count = 0;
 
-	if (!requests)
-		requests = &handled;
-	*requests = 0;
-	int got = connection->replying ? -EAGAIN : receive(connection, fdpass_recv);
-	if (got <= 0 && got != -EAGAIN)
-		return over(connection, got);
-	return handle_all(connection, requests);
+	if (connection->replying) {
+		wait = send_reply(connection);
+	} else {
+		int got = receive(connection, fdpass_recv);
+		if (got <= 0 && got != -EAGAIN)
+			return over(connection, got);
+	}
+	while (wait == VFU_WAIT_READ && handled) {
+		wait = handle_next(connection, &handled);
+		count += handled;
+	}
+	if (requests)
+		*requests = count;
+	return wait;
 }

@@ -46,8 +46,8 @@ enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *
  */
 enum vfu_wait vfu_connection_await(struct vfu_connection *connection, uint64_t spin_ns);
 
-/* Handle the requests that have been read, and answer them. Never blocks. VFU_WAIT_OVER, or
- * anything else: call vfu_connection_await() next. */
+/* Handle one request of those that have been read, and answer it, or go on with a reply that was
+ * held up. Never blocks. VFU_WAIT_OVER, or anything else: call vfu_connection_await() next. */
 enum vfu_wait vfu_connection_handle(struct vfu_connection *connection);
 
 const struct vfu_session *vfu_connection_session(const struct vfu_connection *connection);

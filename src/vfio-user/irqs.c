@@ -4,7 +4,7 @@
  *
  * docs/vfio-user.md, section 4. Every descriptor in here came from the VMM, so it is checked for
  * being an eventfd and made non-blocking before it is kept, and closed the moment it is replaced:
- * one thread serves a device, so nobody can be in the middle of writing it.
+ * a device is one thread's at a time, so nobody can be in the middle of writing it.
  *
  * MSI-X. A vector with an eventfd is "ready" for the PCI core, which sends what has been pending.
  * VMMs take vectors away and give them back with other eventfds all the time: at every mask and
@@ -261,14 +261,20 @@ void vfu_irqs_line(struct vfu_irqs *irqs, int level)
 void vfu_irqs_resampled(struct vfu_irqs *irqs)
 {
 	uint64_t count;
-	int taken = irqs->resample < 0 ? 0 : doorbell_take(irqs->resample, &count);
+	bool any = false;
+	int taken = 1;
 
-	if (taken > 0)
-		unmask_intx(irqs);
-	/* An honest one is empty by now. What is no eventfd after all, or one that counts down in
-	 * single steps, would be readable for ever. */
-	for (int i = 0; taken > 0 && i < RESAMPLE_TRIES; i++)
+	if (irqs->resample < 0)
+		return;
+	/* An honest one is empty after the first. What is no eventfd after all, or one that counts
+	 * down in single steps, would be readable for ever. */
+	for (int i = 0; taken > 0 && i < RESAMPLE_TRIES; i++) {
 		taken = doorbell_take(irqs->resample, &count);
+		any |= taken > 0;
+	}
 	if (taken != 0)
 		set_resample(irqs, -1);
+	/* Last: the next event may come as soon as the VMM sees this interrupt. */
+	if (any)
+		unmask_intx(irqs);
 }

@@ -403,6 +403,33 @@ def test_vmm_whose_eventfd_blocks(arena, attach):
         vmm.flush()
 
 
+def test_vmm_that_floods(arena, attach):
+    """Requests that are a lot of work, without end: the others get their turn in between."""
+    one = arena(vectors=2048)
+    vmm = attach(Qemu, one.path).boot()
+    bell = vmm.eventfd()
+    for first in range(0, 2048, 16):
+        vmm.assign(first, [bell] * 16)
+    message = vmm.message(Command.SET_IRQS, SET_IRQS.pack(
+        20, DATA_NONE | TRIGGER, MSIX, 0, 2048), NO_REPLY) * 1000
+    vmm.sock.settimeout(None)
+
+    def flood():
+        with contextlib.suppress(OSError):
+            while True:
+                vmm.sock.sendall(message)
+
+    flooder = threading.Thread(target=flood)
+    flooder.start()
+    begin = time.monotonic()
+    for _ in range(100):
+        one.witness.position()
+    taken = time.monotonic() - begin
+    vmm.sock.shutdown(socket.SHUT_RDWR)
+    flooder.join()
+    assert taken < GOES_ON, f"100 accesses took {taken:.1f} s"
+
+
 def test_vmm_whose_many_eventfds_block(arena, attach):
     """One message triggers all vectors, and hundreds of such messages fit one read."""
     one = arena(vectors=64)

@@ -5,7 +5,7 @@ ivshmem-device as a device of QEMU 11, driven register by register.
 The tests up to hotplug_q35 ask what QEMU's test suite asks of its own device, now and in the days
 of revision 0 (test_qtest.py asks it of that device itself); the others ask for what users rely on
 besides. Unplugging is tested without MSI-X only: with it QEMU 11.1 aborts (docs/vfio-user.md,
-section 8).
+section 7).
 """
 
 import os

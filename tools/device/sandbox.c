@@ -98,7 +98,6 @@ static const char *const allowed[] = {
 	"sched_yield",
 	"getpid",
 	"gettid",
-	"tgkill",
 	"set_robust_list",
 	"rseq",
 	"nanosleep",
@@ -118,7 +117,6 @@ static const char *const allowed_to_connect[] = {
 	"connect",
 	"setsockopt",
 	"sched_getaffinity",
-	"prctl",
 };
 
 static int allow(scmp_filter_ctx filter, const char *const *names, size_t n)
@@ -152,6 +150,8 @@ static int allow_with_conditions(scmp_filter_ctx filter, bool connects)
 	if (error == 0)
 		error = allow_if(
 			filter, clone, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+	if (error == 0) /* the watchdog's */
+		error = allow_if(filter, tgkill, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	if (error == 0)
 		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (error != 0 || !connects)

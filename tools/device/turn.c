@@ -4,8 +4,11 @@
  *
  * The lock. Each attached VMM has a thread, and the loop has one; a doorbell goes from one device
  * into another, and the server's messages into all. One lock for everything makes that a function
- * call without an order of locks to think of. It is free nearly always, which costs no system call,
- * and held for microseconds: only for what a request does, never while somebody waits.
+ * call without an order of locks to think of. A turn is one request, so it is held for
+ * microseconds and never while somebody waits for something else. Turns are given in the order in
+ * which they are asked for: a VMM that floods us gets one request in before each of its neighbours,
+ * and no more. (A mutex would let the flooder have it again before the others have woken up.) A
+ * turn that is free costs no system call.
  *
  * The watchdog. A write to an eventfd blocks where somebody hostile has filled its counter and
  * cleared O_NONBLOCK (src/base/doorbell.c); with the lock held that would stop all devices. A
@@ -21,7 +24,8 @@
 #include "turn.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -35,10 +39,9 @@
 
 #define PERIOD_NS 20000000 /* a tick takes some ten microseconds from whoever is at work */
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint next_ticket, serving; /* the turn is free if they are equal */
 static timer_t timer;
 static atomic_bool ticking;
-static atomic_uint turns; /* begun so far */
 static atomic_int holder; /* thread whose turn it is, 0: nobody's */
 static pid_t process;
 static __thread pid_t self;
@@ -56,7 +59,7 @@ static void set_timer(long period_ns)
 static void tick(void)
 {
 	static unsigned last;
-	unsigned now = atomic_load(&turns);
+	unsigned now = atomic_load(&serving);
 	int thread = atomic_load(&holder);
 
 	if (now != last) {
@@ -104,11 +107,12 @@ void turn_fini(void)
 
 void turn_begin(void)
 {
-	pthread_mutex_lock(&lock);
+	unsigned ticket = atomic_fetch_add(&next_ticket, 1), now;
+
+	while ((now = atomic_load(&serving)) != ticket)
+		syscall(SYS_futex, &serving, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
 	if (self == 0)
 		self = (pid_t)syscall(SYS_gettid);
-	unsigned turn = atomic_load_explicit(&turns, memory_order_relaxed) + 1;
-	atomic_store_explicit(&turns, turn, memory_order_relaxed); /* only the holder writes it */
 	atomic_store(&holder, self);
 	if (!atomic_load(&ticking)) {
 		atomic_store(&ticking, true);
@@ -118,6 +122,11 @@ void turn_begin(void)
 
 void turn_end(void)
 {
+	unsigned after = atomic_load_explicit(&serving, memory_order_relaxed) + 1;
+
 	atomic_store_explicit(&holder, 0, memory_order_release);
-	pthread_mutex_unlock(&lock);
+	atomic_store(&serving, after);
+	/* All of those who wait have to look whether it is theirs. They are few. */
+	if (atomic_load(&next_ticket) != after)
+		syscall(SYS_futex, &serving, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
