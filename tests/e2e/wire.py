@@ -73,9 +73,9 @@ class Peer:
         self.peers = {}  # ID -> eventfds of that peer
         self.history = []
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.settimeout(timeout)
         try:
-            self.sock.connect(path)
+            self.sock.connect(path)  # blocking: waits for room in the backlog
+            self.sock.settimeout(timeout)
             if handshake:
                 self.handshake()
         except BaseException:
