@@ -27,25 +27,25 @@ def installed(tmp_path_factory):
     shutil.rmtree(root, ignore_errors=True)
 
 
-def compile_hello(installed, *options):
-    """examples/hello-host.c as an application's author would build it."""
-    package = next(installed.rglob("libivshmem.pc"))
+def compile_example(installed, example, package, *options):
+    """examples/EXAMPLE.c as an application's author would build it."""
+    found = next(installed.rglob(f"{package}.pc"))
     # Not PKG_CONFIG_SYSROOT_DIR alone: the folder is no system's.
-    env = {**os.environ, "PKG_CONFIG_LIBDIR": str(package.parent),
+    env = {**os.environ, "PKG_CONFIG_LIBDIR": str(found.parent),
            "PKG_CONFIG_SYSROOT_DIR": str(installed)}
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *options, "libivshmem"], env=env,
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *options, package], env=env,
                            check=True, capture_output=True, text=True).stdout.split()
-    library = next(installed.rglob("libivshmem.a")).parent
-    program = installed / ("hello" + "-".join(options))
+    library = next(installed.rglob(f"{package}.a")).parent
+    program = installed / (example + "-".join(options))
     static = ["-static"] if "--static" in options else []
-    subprocess.run(["cc", *static, str(TOP / "examples/hello-host.c"), "-o", str(program),
+    subprocess.run(["cc", *static, str(TOP / f"examples/{example}.c"), "-o", str(program),
                     f"-I{installed}/usr/include", f"-L{library}", *flags], check=True)
     return program, library
 
 
 @pytest.mark.parametrize("options", [[], ["--static"]], ids=["shared", "static"])
 def test_hello_host_is_built_and_two_of_them_talk(installed, server, options):
-    program, library = compile_hello(installed, *options)
+    program, library = compile_example(installed, "hello-host", "libivshmem", *options)
     env = {**os.environ, "LD_LIBRARY_PATH": str(library)}
     one = server(vectors=1)
     first = subprocess.Popen([program, f"unix:{one.socket}"], env=env, stdout=subprocess.PIPE,

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The commands in README.md are run as they stand there."""
+"""The commands in README.md, and how ivshmem-device(1) attaches a VMM, are run as they stand there."""
 
-import json
 import os
 import pathlib
 import re
 import shlex
 import subprocess
 
-from conftest import find_program
 from test_qtest import boot  # pylint: disable=unused-import
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -54,45 +52,78 @@ def test_by_hand(tmp):
     assert "receive notification from peer_id=0 vector=0" in run.stdout   # and rings it
 
 
-def test_qemu_line_uses_options_that_qemu_has():
-    line = block_with("ivshmem-doorbell")
-    for word in ("-chardev socket,path=", "-device ivshmem-doorbell,chardev=iv,vectors="):
-        assert word in line
+def commands(block, tmp):
+    """The words of each command, with its files in `tmp`. A page writes a backslash twice."""
+    block = re.sub(r"\\+\n", " ", block).replace("/tmp/", f"{tmp}/")
+    return [shlex.split(line) for line in block.splitlines()]
 
 
-def attach_as_written(block, server, boot, tmp):
-    """Run the line that starts ivshmem-device, then a QEMU with the device of the next line."""
-    target = server(vectors=2)
-    block = block.replace("\\\n", " ").replace("/tmp/iv.sock", "SERVER").replace("/tmp/", f"{tmp}/")
-    words = shlex.split(block.replace("SERVER", target.socket))
-    begin = next(i for i, word in enumerate(words) if word.endswith("ivshmem-device"))
-    end = next(i for i, word in enumerate(words) if i > begin and word in ("&", QEMU))
-    arguments = words[begin + 1:end]
-    device = json.loads(next(word for word in words if word.startswith("{")))
-    with subprocess.Popen([find_program("ivshmem-device"), *arguments], stderr=subprocess.PIPE,
-                          text=True) as process:
-        try:
-            for line in (process.stderr.readline() for _ in range(arguments.count("--device"))):
-                assert "listening on" in line
-            machine = boot("-device", json.dumps({**device, "addr": "4"}), qemu="qemu-11")
-            assert machine.pci().id == 0
-            machine.close()
-        finally:
-            process.terminate()
-            process.communicate()
-    assert process.returncode == 0
+def run(block, server, device, boot, tmp):
+    """
+    Run the commands one after another and attach a QEMU for each that starts one: with "..." for
+    all other options, and without the programs that can't be had. Returns the QEMUs' devices.
+    """
+    devices = []
+    for path, *words in commands(block, tmp):
+        program = pathlib.Path(path).name
+        if program == "ivshmem-server":
+            server(*words, socket=words[words.index("-S") + 1])
+        elif program == "ivshmem-device":
+            options = set(words[::2])
+            assert options == {"--device"}, options
+            device(*words[1::2])
+        elif program == QEMU:
+            assert words[-1] == "..."
+            qemu = "qemu-11" if "vfio-user-pci" in str(words) else "qemu-7"
+            devices.append(boot(*words[:-1], qemu=qemu).pci(slot=2))  # the first that is free
+    return devices
 
 
-def test_device_lines(server, boot, tmp):  # pylint: disable=redefined-outer-name
+def check_cloud_hypervisor(block):
+    """It can't be run here. But what its line names is a device of the same block."""
+    found = re.search(r"^cloud-hypervisor .*shared=on --user-device (socket=\S+) \.\.\.$", block,
+                      re.M)
+    assert found and f"--device {found.group(1)}," in block
+
+
+def test_qemu_line(server, boot, tmp, device):  # pylint: disable=redefined-outer-name
+    """QEMU's own device, with the options of README."""
+    server(vectors=2, socket=tmp / "iv.sock")
+    found, = run(block_with("ivshmem-doorbell"), server, device, boot, tmp)
+    assert (found.id, found.vectors) == (0, 2)
+
+
+def test_device_lines(server, device, boot, tmp):  # pylint: disable=redefined-outer-name
+    """README's device process, and the two VMMs on it."""
+    target = server(vectors=2, socket=tmp / "iv.sock")
     block = block_with("vfio-user-pci")
-    attach_as_written(block, server, boot, tmp)
-    assert "--user-device socket=/tmp/vm1.sock" in block
+    found, = run(block, server, device, boot, tmp)
+    assert (found.id, found.vectors) == (0, 2)
+    target.wait_log("peer 1 joined")
+    check_cloud_hypervisor(block)
 
 
-def test_device_manual(server, boot, tmp):  # pylint: disable=redefined-outer-name
-    """The examples of ivshmem-device(1), for QEMU as they stand there."""
+def manual_block(word):
     page = (ROOT / "man/ivshmem-device.1.scd").read_text(encoding="utf-8")
-    blocks = re.findall(r"```\n(.*?)```", page, re.S)
-    attach_as_written(next(b for b in blocks if "vfio-user-pci" in b), server, boot, tmp)
-    cloud = next(b for b in blocks if "cloud-hypervisor" in b)
-    assert "shared=on" in cloud and "--user-device socket=/tmp/vm1.sock" in cloud
+    found = [block for block in re.findall(r"^```\n(.*?)^```", page, re.S | re.M) if word in block]
+    assert len(found) == 1, f"the page has {len(found)} examples with {word}"
+    return found[0]
+
+
+def test_manual_attaches_qemu(server, device, boot, tmp):  # pylint: disable=redefined-outer-name
+    """The page's first example from beginning to end. (All others: test_device_program.py.)"""
+    one, two = run(manual_block(QEMU), server, device, boot, tmp)
+    assert (one.id, two.id) == (0, 1)
+    for found in (one, two):
+        assert (found.memory_size, found.vectors) == (16 << 20, 2)
+        found.enable_msix()
+    one.ring(two.id, 1)
+    two.wait_pending(1)
+    two.ring(one.id, 0)
+    one.wait_pending(0)
+    one.machine.store(one.memory, 4, 0x68656C6C)
+    assert two.machine.load(two.memory, 4) == 0x68656C6C
+
+
+def test_manual_attaches_cloud_hypervisor():
+    check_cloud_hypervisor(manual_block("cloud-hypervisor"))
