@@ -3,7 +3,7 @@
  * A VMM with an ivshmem device, but for the guest: that one has left us a log of what it did.
  *
  *     cc embed-device.c $(pkg-config --cflags --libs libivshmem-device) -o embed-device
- *     ./embed-device guest.log
+ *     ./embed-device guest.log        (recorded from real guests: tests/bare/recorded)
  *
  * The first line of the log says what the device is, the others what happened to it:
  *

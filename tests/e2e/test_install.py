@@ -59,23 +59,53 @@ def test_hello_host_is_built_and_two_of_them_talk(installed, server, options):
     assert out and second.stdout
 
 
-def test_library_exports_its_header_and_nothing_else(installed):
-    header = (installed / "usr/include/ivshmem/peer.h").read_text(encoding="utf-8")
-    library = next(installed.rglob("libivshmem.so"))
-    symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True,
+def test_embed_device_is_built_and_replays_a_guest(installed):
+    program, _ = compile_example(installed, "embed-device", "libivshmem-device")
+    log = TOP / "tests/bare/recorded/doorbell-2.log"
+    done = subprocess.run([program, log], stdout=subprocess.PIPE, text=True, timeout=30,
+                          check=False)
+    assert done.returncode == 0, done.stdout
+    assert "sends message of vector 1" in done.stdout
+
+
+def defined(file, *options):
+    """The symbols that a library offers."""
+    symbols = subprocess.run(["nm", "--defined-only", *options, file], check=True,
                              capture_output=True, text=True).stdout
-    exported = {line.split()[2].split("@")[0] for line in symbols.splitlines()
-                if line.split()[1] in "TDB"}
-    assert exported, "nothing exported"
-    for name in exported:
-        assert f"{name}(" in header, f"{name} is exported and not in peer.h"
-    archive = subprocess.run(["nm", "--defined-only", "-g", next(installed.rglob("libivshmem.a"))],
-                             check=True, capture_output=True, text=True).stdout
-    names = {line.split()[2] for line in archive.splitlines() if len(line.split()) == 3}
-    assert names == exported, "the archive shows what the shared library hides"
+    fields = [line.split() for line in symbols.splitlines()]
+    names = {words[2].split("@")[0] for words in fields if len(words) == 3 and words[1] in "TDBR"}
+    assert names, f"{file} offers nothing"
+    return names
 
 
-def test_programs_and_manuals_are_installed(installed):
-    for path in ("bin/ivshmem-server", "bin/ivshmem-client", "share/man/man1/ivshmem-server.1",
-                 "share/man/man1/ivshmem-client.1", "include/ivshmem/abi.h"):
-        assert (installed / "usr" / path).exists(), path
+def check_declared(installed, names, header):
+    text = (installed / "usr/include/ivshmem" / header).read_text(encoding="utf-8")
+    for name in names:
+        assert f"{name}(" in text, f"{name} is exported and not in {header}"
+
+
+def test_library_exports_its_header_and_nothing_else(installed):
+    exported = defined(next(installed.rglob("libivshmem.so")), "-D")
+    check_declared(installed, exported, "peer.h")
+    archive = defined(next(installed.rglob("libivshmem.a")), "-g")
+    assert archive == exported, "the archive shows what the shared library hides"
+
+
+def test_device_library_exports_its_header_and_nothing_else(installed):
+    check_declared(installed, defined(next(installed.rglob("libivshmem-device.a")), "-g"),
+                   "device.h")
+
+
+@pytest.mark.parametrize("name", ["ivshmem-server", "ivshmem-client", "ivshmem-device"])
+def test_program_and_manual_are_installed(installed, name):
+    said = subprocess.run([installed / "usr/bin" / name, "--version"], check=True,
+                          capture_output=True, text=True).stdout
+    assert said.startswith(name)
+    assert f".TH \"{name}\" \"1\"" in \
+        (installed / f"usr/share/man/man1/{name}.1").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["abi.h", "device.h", "peer.h"])
+def test_headers_are_installed(installed, name):
+    assert (installed / "usr/include/ivshmem" / name).read_bytes() == \
+        (TOP / "include/ivshmem" / name).read_bytes()

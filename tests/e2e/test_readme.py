@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands in README.md, and how ivshmem-device(1) attaches a VMM, are run as they stand there."""
+"""The commands of README.md, and those of ivshmem-device(1) that attach a VMM, run as written."""
 
 import os
 import pathlib
