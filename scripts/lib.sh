@@ -5,6 +5,11 @@
 cache=$root/.cache
 kernel=$cache/kernel/vmlinuz
 
+# What guests with a driver load, in this order: vfio-pci, uio_pci_generic and our own module, and what
+# they need. Newer kernels have fewer.
+kernel_modules="irqbypass vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci
+	uio uio_pci_generic"
+
 # For meson setup with clang: fuzz targets, and the layers under them with coverage too: else the
 # fuzzer is blind.
 fuzz_options="-Dcore_only=true -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
