@@ -43,6 +43,27 @@
 #define IVSHMEM_PROTOCOL_VERSION 0
 #define IVSHMEM_DEFAULT_SOCKET   "/tmp/ivshmem_socket"
 
+/*
+ * Where ivshmem_meet() leaves word in the shared memory: a slot for each of the two seats, one
+ * after the other; byte offsets of 32 bit words in it. Each is written by the slot's owner alone.
+ * A session is a random number, not 0, that names one call; it is written after the others, and 0
+ * while they are not valid. The peer who calls rings the other again and again until that one's
+ * slot says that it has heard.
+ */
+enum ivshmem_meeting {
+	IVSHMEM_MEETING_SESSION = 0, /* the owner's */
+	IVSHMEM_MEETING_ID = 4,      /* the owner's, or IVSHMEM_MEETING_NO_ID */
+	IVSHMEM_MEETING_FLAGS = 8,   /* what the owner can do, as below */
+	IVSHMEM_MEETING_SEEN = 12,   /* the other's session, once its slot has been read */
+	IVSHMEM_MEETING_HEARD = 16,  /* the other's session, once a doorbell of it has come */
+
+	IVSHMEM_MEETING_SLOT = 64, /* bytes of a slot */
+
+	IVSHMEM_MEETING_RINGS = 1, /* flag: rings doorbells */
+	IVSHMEM_MEETING_HEARS = 2, /* flag: can wait for one */
+};
+#define IVSHMEM_MEETING_NO_ID 0xffffffffu
+
 /* Where region:NAME listens: this folder, the name, ".sock". */
 #define IVSHMEM_SOCKET_FOLDER "/run/ivshmem"
 

@@ -20,9 +20,10 @@
  * and -1 with errno set on failure; functions that return a pointer return NULL with errno set.
  * Arguments are not changed on failure unless stated.
  *
- * Threads: a handle may be used by one thread at a time; different handles are independent. The
- * library keeps no global state, starts no thread, installs no signal handler, changes no process
- * limit and prints nothing.
+ * Threads: a handle may be used by one thread at a time; different handles are independent. The one
+ * exception: once its own vectors have arrived, several threads may at the same time be in
+ * ivshmem_wait(), each for another vector, and in ivshmem_notify(). The library keeps no global
+ * state, starts no thread, installs no signal handler, changes no process limit and prints nothing.
  *
  * Descriptors: everything a handle holds is close-on-exec and is closed by ivshmem_close(). The
  * descriptors that functions return stay the handle's: do not close them.
@@ -54,6 +55,12 @@ enum ivshmem_capability {
 	IVSHMEM_CAP_ID = 1 << 3,        /* ivshmem_id() is an ID that a server gave */
 	IVSHMEM_CAP_WRITE = 1 << 4,     /* the region is mapped for writing */
 	IVSHMEM_CAP_SEALED = 1 << 5,    /* nobody can shrink the region */
+	/* Own vectors cannot be waited for: ivshmem_wait() sleeps for `poll_us` instead. */
+	IVSHMEM_CAP_TIMED_WAIT = 1 << 6,
+	IVSHMEM_CAP_REGION_FD = 1 << 7, /* ivshmem_region_fd() works */
+	/* The region is read about as fast as ordinary memory. A guest measures it when it opens
+	 * the device; without this bit, `ivshmem-client doctor` says what to do. */
+	IVSHMEM_CAP_FAST_REGION = 1 << 8,
 };
 
 /*
@@ -106,6 +113,8 @@ struct ivshmem_params {
 	int read_only;        /* map the region without write permission */
 	char *error_text;  /* receives one line on failure that says what to do next; may be NULL */
 	size_t error_size; /* bytes at error_text; 256 is plenty */
+	unsigned poll_us;  /* with IVSHMEM_CAP_TIMED_WAIT: microseconds between two looks at the
+			      memory; 0: 1000 */
 };
 
 #define IVSHMEM_PARAMS_INIT                                                                        \
@@ -121,16 +130,36 @@ struct ivshmem_params {
  *   shm:NAME      map a POSIX shared memory object, no server, no interrupts
  *   file:PATH     map a file (also on hugetlbfs or a block device), no server, no interrupts
  *
+ * and in a guest, which is a peer through its ivshmem PCI device:
+ *
+ *   uio:NAME      the device that the module uio_ivshmem drives. NAME is its PCI address, as in
+ *                 0000:00:04.0, for all vectors; or a UIO device, as in uio3, or its name, as in
+ *                 ivshmem-0000:00:04.0.3, for that vector alone: processes can share a device
+ *   vfio:BDF      the device at that PCI address, driven by vfio-pci; nobody else has it meanwhile
+ *   pci:BDF       the same without a driver: memory and doorbells, no interrupts
+ *   auto:         the only ivshmem device, in whichever of these ways its driver calls for;
+ *                 auto:BDF chooses among several
+ *
  * A URI without a scheme that contains a slash is taken as unix:PATH. `params` may be NULL.
  *
  * Returns a handle after the handshake is complete and the region is mapped: own ID and region are
- * final; peers and own vectors arrive through ivshmem_dispatch(). Close it with ivshmem_close().
+ * final; peers and own vectors arrive through ivshmem_dispatch(). In a guest the own vectors are
+ * there at once, and nobody tells about peers. Close it with ivshmem_close().
+ *
+ * Rings that came before this call: there are none on a host, where others learn of this peer by
+ * its joining. In a guest the peer is the machine, which others can ring at any time. Over uio:,
+ * those since the driver took the device are reported by the first ivshmem_wait() or interrupt
+ * callback of their vector, whoever may have seen them already; earlier ones, and with vfio: all,
+ * are lost. So say in the memory that you are ready, then look at the memory, then wait;
+ * ivshmem_meet() does the first for you.
  *
  * errno: EINVAL (URI or params malformed), ENOTSUP (unknown scheme), ENAMETOOLONG (socket path over
  * 107 bytes), ENOENT, ECONNREFUSED, EACCES (from connect or open), ETIMEDOUT (handshake not
  * finished in time), ECONNRESET (server closed during the handshake), EPROTO (server broke the
  * protocol or speaks another version), EUSERS (server refused: full), EFBIG (over map_limit),
- * EMFILE, ENOMEM.
+ * EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one), ENOTUNIQ (auto: and
+ * several devices), ENXIO (the device is not bound to that driver), EBUSY (vfio: somebody else has
+ * it; pci: a driver has it), EAGAIN (the device has no ID yet: its server is not there).
  * Source: docs/protocol.md, sections 2.2 and 2.3.
  */
 struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *params);
@@ -148,7 +177,10 @@ int ivshmem_id(const struct ivshmem_peer *peer);
  * ivshmem_close(), also after the server is gone. Never fails. */
 void *ivshmem_region(const struct ivshmem_peer *peer, uint64_t *size);
 
-/* Descriptor of the region, for passing on or mapping again. Owned by the handle. Never fails. */
+/*
+ * Descriptor of the region, which starts at its offset 0, for passing on or mapping again. Owned by
+ * the handle. ENOTSUP without IVSHMEM_CAP_REGION_FD (uio:, vfio:).
+ */
 int ivshmem_region_fd(const struct ivshmem_peer *peer);
 
 /*
@@ -177,7 +209,8 @@ int ivshmem_peers(const struct ivshmem_peer *peer, unsigned *ids, size_t n);
 
 /*
  * Number of vectors on which `id` can be rung; for the own ID, the number of own vectors received
- * so far. errno: ENOENT (no such peer), ENOTSUP (transport cannot tell).
+ * so far. errno: ENOENT (no such peer), ENOTSUP (transport cannot tell: a guest knows its own
+ * only).
  */
 int ivshmem_vectors(const struct ivshmem_peer *peer, unsigned id);
 
@@ -186,8 +219,9 @@ int ivshmem_vectors(const struct ivshmem_peer *peer, unsigned id);
  * other side has not read yet merge into one. Does not block, unless a hostile peer has both filled
  * the counter and made the shared descriptor blocking (docs/protocol.md, section 3.2).
  * errno: ENOENT (no such peer, or its arrival has not been dispatched yet), EINVAL (no such vector,
- * likewise), ENOTSUP (no IVSHMEM_CAP_NOTIFY).
- * Source: docs/protocol.md, section 3.
+ * likewise), ENOTSUP (no IVSHMEM_CAP_NOTIFY). A guest only writes to its device, which ignores
+ * peers and vectors that do not exist: there, EINVAL is for numbers above 65535 and ENOENT never
+ * comes. Source: docs/protocol.md, section 3.
  */
 int ivshmem_notify(struct ivshmem_peer *peer, unsigned id, unsigned vector);
 
@@ -198,18 +232,23 @@ int ivshmem_notify(struct ivshmem_peer *peer, unsigned id, unsigned vector);
  * ivshmem_dispatch(peer, 0) now and then to keep the peer list current. If the vector has not
  * arrived from the server yet, waits for that too (handling server messages meanwhile).
  * While answers keep coming within microseconds it looks for up to 50 us before it sleeps.
+ * With IVSHMEM_CAP_TIMED_WAIT nobody can tell whether it was rung: it sleeps for `poll_us`, or for
+ * `timeout_ms` if that is less, and if time remains returns 1 with *count 0, for a look at the
+ * memory. So `while (!there_is_work) ivshmem_wait(...)` is right everywhere.
  * Returns 1 if rung, 0 if the time passed.
- * errno: EINTR, ENOTSUP (no IVSHMEM_CAP_INTERRUPT), EINVAL (vector above the limit), ENOENT (the
- * server is gone and the vector will never arrive), EPROTO (the server gave something else than a
- * doorbell).
+ * errno: EINTR, ENOTSUP (neither IVSHMEM_CAP_INTERRUPT nor IVSHMEM_CAP_TIMED_WAIT), EINVAL (vector
+ * above the limit, or not of this handle), ENOENT (the server is gone and the vector will never
+ * arrive), EPROTO (the server gave something else than a doorbell), ENODEV (the driver has been
+ * unbound, or the device unplugged).
  */
 int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uint64_t *count);
 
 /*
- * The eventfd of own vector `vector`, for a loop that wants one source per vector: readable when
- * rung; read exactly 8 bytes, tolerating EAGAIN. Such a vector must not also be waited for here:
- * after this call ivshmem_dispatch() leaves it alone. Owned by the handle.
- * errno: EAGAIN (not arrived yet), ENOTSUP.
+ * The descriptor of own vector `vector`, for a loop that wants one source per vector: readable when
+ * rung. Take the rings with ivshmem_wait(peer, vector, 0, &count), the same for every transport.
+ * (On a host and over vfio: it is an eventfd; over uio: a UIO device.) After this call
+ * ivshmem_dispatch() leaves the vector alone. Owned by the handle.
+ * errno: EAGAIN (not arrived yet), EINVAL (not of this handle), ENOTSUP (no IVSHMEM_CAP_INTERRUPT).
  */
 int ivshmem_vector_fd(struct ivshmem_peer *peer, unsigned vector);
 
@@ -223,6 +262,50 @@ int ivshmem_doorbell_fd(const struct ivshmem_peer *peer, unsigned id, unsigned v
 
 /* 1 while the server is connected, else 0 (also where the transport has no server). */
 int ivshmem_connected(const struct ivshmem_peer *peer);
+
+/*
+ * Meet one other party that calls this too, whichever of the two starts first. When it returns,
+ * both know each other's ID, and a doorbell has got through in each direction that has doorbells.
+ * This is how a guest learns whom to ring, and how nobody's first ring is lost on the way through
+ * a server and two VMMs. A party that is started again meets whoever calls this again.
+ *
+ * The two agree on 128 bytes of the region at `offset` (a multiple of 64; any content), on who has
+ * `seat` 0 and who 1, and each on the own vector `vector` to be rung on, which must be the same.
+ * Handles server messages meanwhile, as ivshmem_dispatch() does, and takes rings of that vector:
+ * the other side may have gone on and rung already, so look at the memory before you wait.
+ *
+ * `timeout_ms`: negative is without limit. `other`, if not NULL, receives the other's ID, or
+ * UINT_MAX if it has none. Returns 0.
+ * errno: ETIMEDOUT, EINVAL (offset or seat), EACCES (region not mapped for writing), EINTR, and
+ * those of ivshmem_wait() and ivshmem_dispatch().
+ * Source: enum ivshmem_meeting in <ivshmem/abi.h>.
+ */
+int ivshmem_meet(struct ivshmem_peer *peer, uint64_t offset, unsigned seat, unsigned vector,
+	int timeout_ms, unsigned *other);
+
+/* How the processor's cache takes part in access to the region. */
+enum ivshmem_cache {
+	IVSHMEM_CACHE_UNKNOWN = 0,
+	IVSHMEM_CACHE_WRITE_BACK = 1,      /* as ordinary memory */
+	IVSHMEM_CACHE_WRITE_COMBINING = 2, /* writes are gathered, reads go to memory one by one */
+	IVSHMEM_CACHE_UNCACHED = 3,        /* each access goes to memory */
+};
+
+/* What ivshmem_measure() finds. Bandwidths are in bytes a second. */
+struct ivshmem_memory {
+	size_t struct_size; /* set it to sizeof(struct ivshmem_memory) */
+	int cache;          /* enum ivshmem_cache, as far as the kernel tells */
+	uint64_t read_bandwidth, write_bandwidth; /* of the region; writing 0 if read-only */
+	uint64_t ram_read_bandwidth, ram_write_bandwidth; /* of ordinary memory, the same way */
+};
+
+/*
+ * Measure the region, or the first MiB of it, against ordinary memory; takes some milliseconds, a
+ * second where the region is slow. Disturbs nobody: it reads every word, and for writing adds 0 to
+ * a word in each cache line, atomically.
+ * errno: EINVAL (struct_size), ENOMEM.
+ */
+int ivshmem_measure(const struct ivshmem_peer *peer, struct ivshmem_memory *memory);
 
 /* Version of the library, "MAJOR.MINOR.PATCH". */
 const char *ivshmem_version(void);

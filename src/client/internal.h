@@ -6,25 +6,6 @@
 #include "base/clock.h"
 #include "client/client.h"
 
-#include <limits.h>
-
-/* A point in time, ms; UINT64_MAX: never. */
-static inline uint64_t deadline_after(int timeout_ms)
-{
-	return timeout_ms < 0 ? UINT64_MAX : clock_ms() + (uint64_t)timeout_ms;
-}
-
-/* What is left until then, as poll() wants it. */
-static inline int deadline_left(uint64_t deadline)
-{
-	if (deadline == UINT64_MAX)
-		return -1;
-	uint64_t now = clock_ms();
-	if (now >= deadline)
-		return 0;
-	return deadline - now > INT_MAX ? INT_MAX : (int)(deadline - now);
-}
-
 /* Data of an epoll event: the number of an own vector, or one of these. */
 #define SERVER_EVENT  UINT32_MAX
 #define HANDLED_EVENT (UINT32_MAX - 1)

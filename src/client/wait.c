@@ -26,6 +26,8 @@
  * sleeps at once, then the next 3, 7, .. SPIN_BACKOFF_MAX, until one try helps again. Peers that
  * answer quickly are met in an eighth of the time; one that waits for rare rings, or shares a
  * processor with its counterpart, sleeps, and pays 50 us once in a thousand waits to look again.
+ * What has been learned is the handle's; threads that wait for different vectors of it may mix it
+ * up, which costs one of them a try too many or too few.
  */
 #include "base/doorbell.h"
 #include "client/client.h"
@@ -36,25 +38,38 @@
 #define SPIN_NS          50000
 #define SPIN_BACKOFF_MAX 1023
 
+static unsigned load(const unsigned *value)
+{
+	return __atomic_load_n(value, __ATOMIC_RELAXED);
+}
+
+static void store(unsigned *value, unsigned to)
+{
+	__atomic_store_n(value, to, __ATOMIC_RELAXED);
+}
+
 /* As doorbell_take(), but does not give up at once. */
 static int spin(struct client *client, int bell, uint64_t *count)
 {
-	if (client->spin_skip > 0) {
-		client->spin_skip--;
+	unsigned skip = load(&client->spin_skip);
+	if (skip > 0) {
+		store(&client->spin_skip, skip - 1);
 		return 0;
 	}
 	uint64_t end = clock_ns() + SPIN_NS;
 	do {
 		int taken = doorbell_take(bell, count);
 		if (taken != 0) {
-			client->spin_backoff = 0;
+			store(&client->spin_backoff, 0);
 			return taken;
 		}
 	} while (clock_ns() < end);
 
-	if (client->spin_backoff < SPIN_BACKOFF_MAX)
-		client->spin_backoff = 2 * client->spin_backoff + 1;
-	client->spin_skip = client->spin_backoff;
+	unsigned backoff = load(&client->spin_backoff);
+	if (backoff < SPIN_BACKOFF_MAX)
+		backoff = 2 * backoff + 1;
+	store(&client->spin_backoff, backoff);
+	store(&client->spin_skip, backoff);
 	return 0;
 }
 

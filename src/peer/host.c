@@ -98,7 +98,8 @@ int peer_open_unix(struct ivshmem_peer **peer, const char *path,
 	host->base = (struct ivshmem_peer){
 		.ops = &host_ops,
 		.capabilities = IVSHMEM_CAP_NOTIFY | IVSHMEM_CAP_INTERRUPT | IVSHMEM_CAP_PEER_LIST |
-			IVSHMEM_CAP_ID | (params->read_only ? 0u : IVSHMEM_CAP_WRITE) |
+			IVSHMEM_CAP_ID | IVSHMEM_CAP_REGION_FD | IVSHMEM_CAP_FAST_REGION |
+			(params->read_only ? 0u : IVSHMEM_CAP_WRITE) |
 			(client->sealed ? IVSHMEM_CAP_SEALED : 0u),
 		.id = client->session.own_id,
 		.loop_fd = client->epoll,

@@ -18,6 +18,10 @@ static const struct scheme {
 	{"region", peer_open_region, "NAME"},
 	{"shm", peer_open_shm, "NAME"},
 	{"file", peer_open_file, "PATH"},
+	{"auto", peer_open_auto, ""},
+	{"uio", peer_open_uio, "NAME"},
+	{"vfio", peer_open_vfio, "BDF"},
+	{"pci", peer_open_pci, "BDF"},
 };
 #define N_SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
 
@@ -45,7 +49,7 @@ static int open_uri(struct ivshmem_peer **peer, const char *uri,
 	for (size_t i = 0; i < N_SCHEMES; i++) {
 		if (strlen(schemes[i].name) != n || memcmp(uri, schemes[i].name, n) != 0)
 			continue;
-		if (uri[n + 1] == '\0')
+		if (uri[n + 1] == '\0' && schemes[i].rest[0] != '\0')
 			return explain_uri(error, -EINVAL, uri);
 		return schemes[i].open(peer, uri + n + 1, params, error);
 	}
@@ -84,6 +88,8 @@ static int copy_params(struct ivshmem_params *params, const struct ivshmem_param
 		params->max_vectors = IVSHMEM_MAX_VECTORS;
 	if (params->max_vectors > 65536)
 		params->max_vectors = 65536;
+	if (params->poll_us == 0)
+		params->poll_us = 1000;
 	if (params->max_fds == 0)
 		params->max_fds = UINT_MAX;
 	if (params->protocol != IVSHMEM_PROTOCOL_CURRENT &&
@@ -151,7 +157,7 @@ void *ivshmem_region(const struct ivshmem_peer *peer, uint64_t *size)
 
 int ivshmem_region_fd(const struct ivshmem_peer *peer)
 {
-	return peer->region_fd;
+	return peer->region_fd >= 0 ? peer->region_fd : result(-ENOTSUP);
 }
 
 int ivshmem_get_fd(const struct ivshmem_peer *peer)

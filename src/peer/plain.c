@@ -83,7 +83,7 @@ static int plain_open(struct ivshmem_peer **result, int region_fd, const char *w
 		err = -errno;
 		goto fail;
 	}
-	peer->capabilities =
+	peer->capabilities = IVSHMEM_CAP_REGION_FD | IVSHMEM_CAP_FAST_REGION |
 		(params->read_only ? 0u : IVSHMEM_CAP_WRITE) | (sealed ? IVSHMEM_CAP_SEALED : 0u);
 	*result = peer;
 	return 0;

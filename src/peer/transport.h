@@ -28,6 +28,8 @@ struct peer_ops {
 	int (*vector_fd)(struct ivshmem_peer *peer, unsigned vector);
 	int (*doorbell_fd)(const struct ivshmem_peer *peer, unsigned id, unsigned vector);
 	bool (*connected)(const struct ivshmem_peer *peer);
+	/* How the region is cached. NULL: as any memory of the host. */
+	enum ivshmem_cache (*cache)(const struct ivshmem_peer *peer);
 };
 
 /* The start of every transport's own struct. All of it is final when the open function returns. */
@@ -36,7 +38,7 @@ struct ivshmem_peer {
 	unsigned capabilities;
 	int id;        /* -1: none */
 	int loop_fd;   /* for ivshmem_get_fd() */
-	int region_fd; /* the transport closes both */
+	int region_fd; /* -1: none; the transport closes both */
 	void *region;
 	uint64_t size;
 };
@@ -57,5 +59,9 @@ peer_open_function peer_open_unix;   /* host.c: a socket's path */
 peer_open_function peer_open_region; /* host.c: a region's name */
 peer_open_function peer_open_shm;    /* plain.c: a shared memory object's name */
 peer_open_function peer_open_file;   /* plain.c: a file's path */
+peer_open_function peer_open_auto;   /* guest.c: "" or a PCI address */
+peer_open_function peer_open_uio;    /* guest.c: a PCI address, a UIO device or its name */
+peer_open_function peer_open_vfio;   /* guest.c: a PCI address */
+peer_open_function peer_open_pci;    /* guest.c: a PCI address */
 
 #endif

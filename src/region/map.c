@@ -49,6 +49,18 @@ int region_map(int fd, uint64_t limit, bool read_only, void **address, uint64_t 
 	return 0;
 }
 
+int region_map_at(int fd, uint64_t offset, uint64_t size, bool read_only, void **address)
+{
+	if (size == 0 || size > SIZE_MAX)
+		return -EFBIG;
+	int protection = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+	void *mapped = mmap(NULL, (size_t)size, protection, MAP_SHARED, fd, (off_t)offset);
+	if (mapped == MAP_FAILED)
+		return -errno;
+	*address = mapped;
+	return 0;
+}
+
 void region_unmap(void *address, uint64_t size)
 {
 	if (address)

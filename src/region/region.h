@@ -81,6 +81,12 @@ const char *region_warning(const struct region *region);
  */
 int region_map(
 	int fd, uint64_t limit, bool read_only, void **address, uint64_t *size, bool *sealed);
+
+/* What a guest does with its device's memory, which is a part of a driver's file: map `size` bytes
+ * from `offset`, both in whole pages. 0 or -errno. */
+int region_map_at(int fd, uint64_t offset, uint64_t size, bool read_only, void **address);
+
+/* End either kind of mapping. NULL is allowed. */
 void region_unmap(void *address, uint64_t size);
 
 /* Open a POSIX shared memory object or a file for region_map(). Descriptor or -errno. */

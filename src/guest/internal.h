@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of src/guest share among themselves. */
+#ifndef GUEST_INTERNAL_H
+#define GUEST_INTERNAL_H
+
+#include "guest/guest.h"
+
+/* Fill error->text (with %m for `err`, a negative errno) and return `err`. */
+int guest_fail(struct guest_error *error, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* `function` is not driven by `driver`: how to change that. Returns -ENXIO. */
+int guest_fail_driver(
+	struct guest_error *error, const struct pci_function *function, const char *driver);
+
+/* Map the registers, which are at `offset` of `fd`, and the region. `name` is for messages. 0 or
+ * -errno with error->text filled. */
+int guest_map_registers(
+	struct guest *guest, int fd, uint64_t offset, const char *name, struct guest_error *error);
+int guest_map_region(struct guest *guest, int fd, uint64_t offset, bool read_only, const char *name,
+	struct guest_error *error);
+
+/* What `rest` in uio:REST stands for. */
+struct uio_name {
+	char address[PCI_ADDRESS_SIZE];
+	int vector; /* -1: all of them */
+};
+int uio_parse(const struct guest_system *system, const char *rest, struct uio_name *name,
+	struct guest_error *error);
+
+/*
+ * Each way's part of guest_open(): check the driver, map registers and region, find the vectors and
+ * say whether there are interrupts (`timed`). What they have filled in when they fail is for
+ * guest_close(). 0 or -errno with error->text filled.
+ */
+int uio_open(struct guest *guest, const struct guest_system *system, int vector,
+	const struct ivshmem_params *params, struct guest_error *error);
+int vfio_open(struct guest *guest, const struct guest_system *system,
+	const struct ivshmem_params *params, struct guest_error *error);
+int sysfs_open(struct guest *guest, const struct guest_system *system,
+	const struct ivshmem_params *params, struct guest_error *error);
+
+/* Take the rings of a vector: 1 and *count, 0 if there are none, -ENODEV. */
+int uio_take(struct guest_vector *vector, uint64_t *count);
+int vfio_take(struct guest *guest, struct guest_vector *vector, uint64_t *count);
+
+/* Make room for `n` vectors, none of them of this handle yet. 0 or -ENOMEM. */
+int vectors_allocate(struct guest *guest, unsigned n);
+
+/* Make the loop, which sees the vectors if the application listens to interrupts. 0 or -errno. */
+int vectors_start(struct guest *guest);
+
+#endif
