@@ -26,13 +26,16 @@ def image():
 
 @pytest.fixture(scope="session")
 def driver_image(tmp_path_factory):
-    """The same program with the kernel's drivers beside it."""
+    """The same program with the kernel's drivers, and ours for that kernel, beside it."""
     program = find_program("guest-init")
     assert program, f"no guest-init in {build_dir()}"
     modules = sorted((CACHE / "kernel/modules").glob("*.ko"))
     assert modules, f"no modules in {CACHE / 'kernel'}: run scripts/setup demo"
-    path = tmp_path_factory.mktemp("guest") / "drivers.cpio"
-    subprocess.run([TOP / "tests/guest/mkinitramfs", program, path, *modules], check=True)
+    directory = tmp_path_factory.mktemp("guest")
+    subprocess.run([TOP / "tests/kernel/build", "debian12", directory], check=True)
+    path = directory / "drivers.cpio"
+    subprocess.run([TOP / "tests/guest/mkinitramfs", program, path, *modules,
+                    directory / "uio_ivshmem.ko"], check=True)
     return path
 
 

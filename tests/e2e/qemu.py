@@ -6,9 +6,9 @@ that boot the test guest.
 
 import functools
 import json
-import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -17,9 +17,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = TOP / ".cache"
 TIMEOUT = 20
 
-# Debian 12's own, and the newer ones that scripts/setup fetches.
-SYSTEM_QEMU = "qemu-system-x86_64"
-NEWER_QEMUS = {name: str(CACHE / name / SYSTEM_QEMU) for name in ("qemu-10", "qemu-11")}
+SYSTEM_QEMU = "qemu-7"  # Debian 12's own; scripts/setup fetches newer ones
 
 VENDOR_AND_DEVICE = 0x11101AF4
 MEMORY_CONTROLLER = 0x0500
@@ -27,11 +25,11 @@ INTRMASK, INTRSTATUS, IVPOSITION, DOORBELL = 0, 4, 8, 12
 SUFFIX = {1: "b", 2: "w", 4: "l", 8: "q"}  # of qtest's commands
 
 
-def program(name):
-    """The QEMU called `name` ("qemu-7" is the system's); failing to have it fails the test."""
-    path = NEWER_QEMUS.get(name, SYSTEM_QEMU)
-    assert name not in NEWER_QEMUS or os.access(path, os.X_OK), \
-        f"{path} is missing: run scripts/setup check"
+def program(name, arch="x86_64"):
+    """The QEMU called `name` for guests of `arch`; failing to have it fails the test."""
+    executable = f"qemu-system-{arch}"
+    path = executable if name == SYSTEM_QEMU else str(CACHE / name / executable)
+    assert shutil.which(path), f"{path} is missing: run scripts/setup check"
     return path
 
 
@@ -55,7 +53,34 @@ def vfio_user_device(path, name="iv0", slot=4, **more):
     return ["-device", json.dumps(device)]
 
 
-class Machine:
+class Monitor:
+    """The QMP of a QEMU, for its class to inherit."""
+
+    def connect_monitor(self, sock):
+        """QEMU's monitor is the other end of `sock`; fails by ConnectionError or ValueError."""
+        self.qmp = sock.makefile("rw", encoding="utf-8", newline="\n")
+        self.events = []
+        json.loads(self.qmp.readline())
+        self.monitor("qmp_capabilities")
+
+    def monitor(self, execute, **arguments):
+        print(json.dumps({"execute": execute, "arguments": arguments}), file=self.qmp, flush=True)
+        while True:
+            reply = json.loads(self.qmp.readline())
+            if "event" in reply:
+                self.events.append(reply)
+                continue
+            assert "return" in reply, f"{execute}: {reply}"
+            return reply["return"]
+
+    def wait_event(self, name):
+        while not any(event["event"] == name for event in self.events):
+            reply = json.loads(self.qmp.readline())
+            assert "event" in reply
+            self.events.append(reply)
+
+
+class Machine(Monitor):
     """
     A QEMU whose processor does not run: we make its accesses through qtest. Debian's packages lack
     the accelerator of that name; a processor that is never started serves as well.
@@ -77,12 +102,9 @@ class Machine:
                 command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 pass_fds=(qtest_theirs.fileno(), qmp_theirs.fileno()))
         self.qtest = qtest.makefile("rw", encoding="ascii", newline="\n")
-        self.qmp = qmp.makefile("rw", encoding="utf-8", newline="\n")
         self.sockets = (qtest, qmp)
-        self.events = []
         try:
-            json.loads(self.qmp.readline())
-            self.monitor("qmp_capabilities")
+            self.connect_monitor(qmp)
         except (ConnectionError, ValueError):  # its end comes as a reset or as an empty line
             raise AssertionError(f"QEMU does not start: {self.close()}") from None
 
@@ -163,22 +185,6 @@ class Machine:
                     return {region["bar"]: region["address"] & (1 << 64) - 1
                             for region in device["regions"]}
         raise AssertionError(f"nothing in slot {slot}")
-
-    def monitor(self, execute, **arguments):
-        print(json.dumps({"execute": execute, "arguments": arguments}), file=self.qmp, flush=True)
-        while True:
-            reply = json.loads(self.qmp.readline())
-            if "event" in reply:
-                self.events.append(reply)
-                continue
-            assert "return" in reply, f"{execute}: {reply}"
-            return reply["return"]
-
-    def wait_event(self, name):
-        while not any(event["event"] == name for event in self.events):
-            reply = json.loads(self.qmp.readline())
-            assert "event" in reply
-            self.events.append(reply)
 
     def pci(self, slot=4, base=0xE0000000):
         """The device in `slot`; of two in one machine, each needs a `base` of its own."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Linux on our device as on QEMU's own: with drivers of the distribution's kernel, vfio-pci for MSI-X
-and uio_pci_generic for the INTx of revision 0, and without a driver.
+Linux on our device as on QEMU's own: with the library, over uio_ivshmem and over the vfio-pci of the
+distribution's kernel; without it, over uio_pci_generic (the INTx of revision 0) and without a driver.
 
 The guests hold the conversation of tests/guest/talk.h, in which a single lost doorbell fails the
 run. Those with a driver compare in the end the interrupts that reached their program with those that
@@ -16,8 +16,10 @@ from guests import (  # pylint: disable=unused-import # fixtures
     ROUNDS, SIZE, accel, boot, boot_driver, check, driver_image, finish, host, image)
 from qemu import doorbell_device, vfio_user_device
 
-# vfio-pci wants an IOMMU. caching-mode tells it of mappings, which devices outside QEMU need.
-IOMMU = ["-device", "intel-iommu,caching-mode=on"]
+# The machine that a driver wants. caching-mode tells an IOMMU of mappings, which devices outside
+# QEMU need.
+MACHINES = {"uio_ivshmem": ("pc", []),
+            "vfio-pci": ("q35", ["-device", "intel-iommu,caching-mode=on"])}
 
 
 @pytest.fixture
@@ -54,14 +56,21 @@ def check_interrupts(guest, result):
     return taken
 
 
-@pytest.mark.parametrize("kinds", [("built-in", "built-in"), ("ours", "ours"), ("ours", "built-in")],
-                         ids="-and-".join)
-def test_vfio_pci(server, subjects, boot_driver, host, kinds):
+@pytest.mark.parametrize("drivers, kinds", [
+    (("vfio-pci", "vfio-pci"), ("built-in", "built-in")),
+    (("vfio-pci", "vfio-pci"), ("ours", "ours")),
+    (("uio_ivshmem", "uio_ivshmem"), ("ours", "built-in")),
+    (("uio_ivshmem", "vfio-pci"), ("built-in", "ours")),
+], ids="-and-".join)
+def test_library(server, subjects, boot_driver, host, drivers, kinds):
     target = server(vectors=2, size=SIZE)
     devices, ways = subjects(target, kinds)
     process = host(target, 0, 3)
-    guests = [boot_driver("vfio-pci", *IOMMU, *options, qemu=qemu, machine="q35", seat=seat,
-                          seats=3, rounds=ROUNDS) for seat, (options, qemu) in enumerate(ways, 1)]
+    guests = []
+    for driver, (options, qemu) in zip(drivers, ways):
+        machine, more = MACHINES[driver]
+        guests.append(boot_driver(driver, *more, *options, qemu=qemu, machine=machine,
+                                  seat=len(guests) + 1, seats=3, rounds=ROUNDS))
     results = [guest.wait() for guest in guests]
     own = dismiss(process, devices)
     check([own, *results], [{0, 1}, {0, 2}, {1, 2}])

@@ -33,7 +33,6 @@
 
 /* PCI configuration space and MSI-X, from the PCI specification. */
 enum {
-	PCI_REVISION = 0x08,
 	PCI_CAPABILITIES = 0x34,
 	CAPABILITY_MSIX = 0x11,
 	MSIX_CONTROL = 2,
@@ -49,7 +48,7 @@ enum {
 };
 
 struct sysfs_guest {
-	struct guest guest;
+	struct raw raw;
 	int config;
 	unsigned control;           /* offset of MSI-X message control */
 	volatile uint32_t *table;   /* MSI-X; NULL on ivshmem-plain */
@@ -72,7 +71,7 @@ static unsigned read_number(const char *directory, const char *name)
 	return got ? (unsigned)strtoul(text, NULL, 0) : UINT_MAX;
 }
 
-void sysfs_find(struct guest *guest)
+void raw_find(struct guest *guest)
 {
 	DIR *directory = opendir(PCI_DEVICES);
 	if (directory == NULL)
@@ -82,6 +81,7 @@ void sysfs_find(struct guest *guest)
 		if (read_number(guest->path, "vendor") == IVSHMEM_PCI_VENDOR_ID &&
 			read_number(guest->path, "device") == IVSHMEM_PCI_DEVICE_ID) {
 			closedir(directory);
+			guest->revision = read_number(guest->path, "revision");
 			return;
 		}
 	}
@@ -89,7 +89,7 @@ void sysfs_find(struct guest *guest)
 	die("no ivshmem device");
 }
 
-void sysfs_write(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
@@ -97,7 +97,7 @@ void sysfs_write(const char *path, const char *text)
 	close(fd);
 }
 
-int sysfs_file(const struct guest *guest, const char *name)
+int raw_file(const struct guest *guest, const char *name)
 {
 	char path[PATH_MAX + 32];
 
@@ -115,7 +115,7 @@ static void *map_bar(const struct guest *guest, unsigned bar, uint64_t *size)
 	struct stat st;
 
 	snprintf(name, sizeof(name), "resource%u", bar);
-	int fd = sysfs_file(guest, name);
+	int fd = raw_file(guest, name);
 	if (fstat(fd, &st) < 0)
 		die(name);
 	void *address = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -127,14 +127,24 @@ static void *map_bar(const struct guest *guest, unsigned bar, uint64_t *size)
 	return address;
 }
 
-void sysfs_map(struct guest *guest)
+static int register_ring(struct talk_port *port, unsigned id, unsigned vector)
+{
+	struct raw *raw = (struct raw *)port;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the letter before the doorbell */
+	raw->guest->registers[IVSHMEM_REG_DOORBELL / 4] = IVSHMEM_DOORBELL(id, vector);
+	return 0;
+}
+
+void raw_map(struct guest *guest, struct raw *raw)
 {
 	guest->registers = map_bar(guest, IVSHMEM_BAR_REGISTERS, NULL);
-	guest->port.region = map_bar(guest, IVSHMEM_BAR_MEMORY, &guest->size);
-	guest->port.id = guest->registers[IVSHMEM_REG_IVPOSITION / 4];
-	int config = sysfs_file(guest, "config");
-	guest->revision = config_read(config, PCI_REVISION, 1);
-	close(config);
+	guest->port = &raw->port;
+	raw->guest = guest;
+	raw->port.region = map_bar(guest, IVSHMEM_BAR_MEMORY, &guest->size);
+	raw->port.id = guest->registers[IVSHMEM_REG_IVPOSITION / 4];
+	raw->port.doorbell = true;
+	raw->port.ring = register_ring;
 }
 
 uint32_t config_read(int fd, unsigned offset, unsigned bytes)
@@ -144,15 +154,6 @@ uint32_t config_read(int fd, unsigned offset, unsigned bytes)
 	if (pread(fd, &value, bytes, offset) != (ssize_t)bytes)
 		die("config read");
 	return value;
-}
-
-int register_ring(struct talk_port *port, unsigned id, unsigned vector)
-{
-	struct guest *guest = (struct guest *)port;
-
-	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the letter before the doorbell */
-	guest->registers[IVSHMEM_REG_DOORBELL / 4] = IVSHMEM_DOORBELL(id, vector);
-	return 0;
 }
 
 void short_sleep(void)
@@ -184,10 +185,10 @@ static void enable_msix(struct sysfs_guest *self)
 		return;
 	uint32_t table = config_read(fd, at + MSIX_TABLE, 4);
 	uint32_t pba = config_read(fd, at + MSIX_PBA, 4);
-	char *bar = map_bar(&self->guest, table & MSIX_BAR_MASK, NULL);
+	char *bar = map_bar(self->raw.guest, table & MSIX_BAR_MASK, NULL);
 
 	self->control = at + MSIX_CONTROL;
-	self->guest.vectors = (config_read(fd, self->control, 2) & MSIX_COUNT_MASK) + 1;
+	self->raw.guest->vectors = (config_read(fd, self->control, 2) & MSIX_COUNT_MASK) + 1;
 	self->table = (volatile uint32_t *)(bar + (table & ~(uint32_t)MSIX_BAR_MASK));
 	self->pending = (volatile uint32_t *)(bar + (pba & ~(uint32_t)MSIX_BAR_MASK));
 	set_msix(self, true);
@@ -197,7 +198,7 @@ static uint64_t sysfs_rung(struct talk_port *port, unsigned vector)
 {
 	struct sysfs_guest *self = (struct sysfs_guest *)port;
 
-	if (vector >= self->guest.vectors || !(self->pending[vector / 32] >> vector % 32 & 1))
+	if (vector >= self->raw.guest->vectors || !(self->pending[vector / 32] >> vector % 32 & 1))
 		return 0;
 	volatile uint32_t *control = &self->table[vector * ENTRY_WORDS + ENTRY_CONTROL];
 	*control &= ~(uint32_t)ENTRY_MASKED;
@@ -207,6 +208,7 @@ static uint64_t sysfs_rung(struct talk_port *port, unsigned vector)
 		set_msix(self, true);
 	}
 	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the doorbell before the letter */
+	port->taken++;
 	return 1;
 }
 
@@ -217,22 +219,18 @@ static void sysfs_idle(struct talk_port *port, bool watched)
 	short_sleep();
 }
 
-struct guest *sysfs_open(void)
+void sysfs_access(struct guest *guest)
 {
 	static struct sysfs_guest self;
-	struct guest *guest = &self.guest;
 	char path[PATH_MAX + 32];
 
-	sysfs_find(guest);
 	snprintf(path, sizeof(path), "%s/enable", guest->path);
-	sysfs_write(path, "1");
-	sysfs_map(guest);
-	self.config = sysfs_file(guest, "config");
+	write_file(path, "1");
+	raw_map(guest, &self.raw);
+	self.config = raw_file(guest, "config");
 	self.relatch = parameter("ivshmem.relatch", 0);
 	enable_msix(&self);
-	guest->port.doorbell = self.table != NULL;
-	guest->port.ring = register_ring;
-	guest->port.rung = sysfs_rung;
-	guest->port.idle = sysfs_idle;
-	return guest;
+	self.raw.port.doorbell = self.table != NULL;
+	self.raw.port.rung = sysfs_rung;
+	self.raw.port.idle = sysfs_idle;
 }

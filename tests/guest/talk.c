@@ -11,6 +11,7 @@
 #include "talk.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -31,6 +32,8 @@ struct pair {
 	unsigned id;       /* the other's */
 	uint32_t expected; /* number of the next letter from the other; 0: finished */
 	uint64_t rung_at;  /* when we last rang the other */
+	uint64_t sent_at;  /* when we wrote our last letter */
+	uint32_t *trips;   /* us, of letters from 2 on, if we lead; else NULL */
 	bool doorbell;
 };
 
@@ -43,11 +46,16 @@ struct conversation {
 	bool watched; /* some pair does without doorbells */
 };
 
-static uint64_t now_us(void)
+static uint64_t clock_us(clockid_t clock)
 {
 	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static uint64_t now_us(void)
+{
+	return clock_us(CLOCK_MONOTONIC);
 }
 
 static uint32_t *word_at(const struct talk_port *port, unsigned offset)
@@ -93,6 +101,7 @@ static int send_letter(struct conversation *c, unsigned other, uint32_t number)
 	unsigned self = c->plan->seat;
 	struct letter *letter = letter_at(c->port, self, other);
 
+	c->pairs[other].sent_at = now_us();
 	for (unsigned i = 0; i < LETTER_WORDS; i++)
 		__atomic_store_n(
 			&letter->words[i], content(self, other, number, i), __ATOMIC_RELAXED);
@@ -147,6 +156,8 @@ static int hear(struct conversation *c, unsigned other)
 		return -EBADMSG;
 	}
 	c->result->received++;
+	if (pair->trips != NULL && number > 1)
+		pair->trips[number - 2] = (uint32_t)(now_us() - pair->sent_at);
 
 	bool last = number == c->plan->rounds;
 	pair->expected = number + 1;
@@ -177,6 +188,7 @@ static int sit_down(struct conversation *c, uint64_t start)
 {
 	struct talk_port *port = c->port;
 	uint32_t own = TALK_SEATED | (port->doorbell ? TALK_HAS_DOORBELL : 0) | port->id;
+	uint64_t cpu = clock_us(CLOCK_PROCESS_CPUTIME_ID);
 
 	__atomic_store_n(word_at(port, c->plan->seat * 4), own, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < c->plan->seats; i++) {
@@ -185,17 +197,61 @@ static int sit_down(struct conversation *c, uint64_t start)
 			!(seat & TALK_SEATED)) {
 			if (late(c, start))
 				return -ETIMEDOUT;
-			port->idle(port, true);
+			port->idle(port, !port->doorbell);
 		}
-		c->pairs[i] = (struct pair){
-			.id = seat & IVSHMEM_MAX_ID,
-			.expected = i == c->plan->seat ? 0 : 1,
-			.doorbell = port->doorbell && seat & TALK_HAS_DOORBELL,
-		};
+		c->pairs[i].id = seat & IVSHMEM_MAX_ID;
+		c->pairs[i].expected = i == c->plan->seat ? 0 : 1;
+		c->pairs[i].doorbell = port->doorbell && seat & TALK_HAS_DOORBELL;
 		c->watched |= i != c->plan->seat && !c->pairs[i].doorbell;
 		c->result->ids[i] = seat & IVSHMEM_MAX_ID;
 	}
+	c->result->waited_us = now_us() - start;
+	c->result->waited_cpu_us = clock_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	return 0;
+}
+
+static int exchange(struct conversation *c, uint64_t start)
+{
+	const struct talk_plan *plan = c->plan;
+	int err = 0;
+
+	for (unsigned i = plan->seat + 1; i < plan->seats && err >= 0; i++)
+		err = send_letter(c, i, 1);
+	for (bool open = true; open && err >= 0;) {
+		bool moved = false;
+		open = false;
+		for (unsigned i = 0; i < plan->seats && err >= 0; i++) {
+			if (c->pairs[i].expected == 0)
+				continue;
+			err = hear(c, i);
+			moved |= err == 1;
+			open |= c->pairs[i].expected != 0;
+		}
+		if (moved || !open || err < 0)
+			continue;
+		if (late(c, start))
+			err = -ETIMEDOUT;
+		else
+			c->port->idle(c->port, c->watched);
+	}
+	return err < 0 ? err : 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+static void sum_up(struct conversation *c)
+{
+	size_t n = c->plan->rounds - 1;
+
+	for (unsigned i = c->plan->seat + 1; i < c->plan->seats && n > 0; i++) {
+		uint32_t *trips = c->pairs[i].trips;
+		qsort(trips, n, sizeof(*trips), by_value);
+		c->result->trips[i] = (struct talk_trips){trips[n / 2], trips[n - 1]};
+	}
 }
 
 int talk(
@@ -203,35 +259,27 @@ int talk(
 {
 	struct conversation c = {.port = port, .plan = plan, .result = result, .log = log};
 	uint64_t start = now_us();
+	int err = 0;
 
 	memset(result, 0, sizeof(*result));
 	if (plan->seats < 2 || plan->seats > TALK_MAX_SEATS || plan->seat >= plan->seats ||
 		plan->rounds == 0)
 		return -EINVAL;
-	int err = sit_down(&c, start);
-	uint64_t seated = now_us();
-	for (unsigned i = plan->seat + 1; i < plan->seats && err >= 0; i++)
-		err = send_letter(&c, i, 1);
-
-	for (bool open = true; open && err >= 0;) {
-		bool moved = false;
-		open = false;
-		for (unsigned i = 0; i < plan->seats && err >= 0; i++) {
-			if (c.pairs[i].expected == 0)
-				continue;
-			err = hear(&c, i);
-			moved |= err == 1;
-			open |= c.pairs[i].expected != 0;
-		}
-		if (moved || !open || err < 0)
-			continue;
-		if (late(&c, start))
-			err = -ETIMEDOUT;
-		else
-			port->idle(port, c.watched);
+	for (unsigned i = plan->seat + 1; i < plan->seats; i++) {
+		c.pairs[i].trips = calloc(plan->rounds, sizeof(*c.pairs[i].trips));
+		err = c.pairs[i].trips == NULL ? -ENOMEM : err;
 	}
+	if (err == 0)
+		err = sit_down(&c, start);
+	uint64_t seated = now_us();
+	if (err == 0)
+		err = exchange(&c, start);
 	result->microseconds = now_us() - seated;
-	return err < 0 ? err : 0;
+	if (err == 0)
+		sum_up(&c);
+	for (unsigned i = 0; i < plan->seats; i++)
+		free(c.pairs[i].trips);
+	return err;
 }
 
 void talk_print(
@@ -239,10 +287,14 @@ void talk_print(
 {
 	fprintf(out,
 		"talk: %s seat=%u id=%u sent=%u received=%u rings=%u doorbells=%u repeats=%u "
-		"us=%llu\n",
+		"us=%llu waited_us=%llu waited_cpu_us=%llu\n",
 		error ? "failed" : "passed", plan->seat, result->ids[plan->seat], result->sent,
 		result->received, result->rings, result->doorbells, result->repeats,
-		(unsigned long long)result->microseconds);
+		(unsigned long long)result->microseconds, (unsigned long long)result->waited_us,
+		(unsigned long long)result->waited_cpu_us);
+	for (unsigned i = plan->seat + 1; i < plan->seats && !error; i++)
+		fprintf(out, "trips: seat=%u other=%u median_us=%u longest_us=%u\n", plan->seat, i,
+			result->trips[i].median_us, result->trips[i].longest_us);
 	fflush(out);
 }
 

@@ -15,6 +15,10 @@
  * server's word about a new peer and the peer itself travel on different sockets, so the first
  * doorbells can come before the other side's device knows whom they are for.
  *
+ * Who has nothing to do sleeps: until a doorbell rings, a tenth of a second at most, because nobody
+ * rings to say that a seat has been taken. The processor time that waiting costs is measured, and
+ * so is each trip of a letter to the other and back, by the lower seat, from letter 2 on.
+ *
  * The memory belongs to everyone: each word is copied out once and the copy is checked.
  */
 #ifndef TALK_H
@@ -30,14 +34,15 @@
 struct talk_port {
 	void *region; /* at least TALK_SIZE bytes */
 	unsigned id;
-	bool doorbell; /* can ring and be rung */
+	bool doorbell;  /* can ring and be rung */
+	uint64_t taken; /* doorbells that rung() has taken so far, on whichever vector */
 	/* Ring; 0 or -errno (-ENOENT: no such peer yet). */
 	int (*ring)(struct talk_port *port, unsigned id, unsigned vector);
 	/* How often own vector `vector` was rung since the last call, or 1 where only "at least
 	 * once" is known. */
 	uint64_t (*rung)(struct talk_port *port, unsigned vector);
-	/* Nothing to do: wait for a doorbell, a few milliseconds at most, or only some microseconds
-	 * where the memory has to be `watched`. */
+	/* Nothing to do: sleep until a doorbell rings, 100 ms at most, or only for some
+	 * microseconds where the memory has to be `watched`. */
 	void (*idle)(struct talk_port *port, bool watched);
 };
 
@@ -52,18 +57,25 @@ struct talk_result {
 	uint32_t repeats;             /* times that letter 1 was rung again */
 	unsigned ids[TALK_MAX_SEATS]; /* who sat where */
 	uint64_t microseconds;        /* of the exchange, all seated */
+	uint64_t waited_us;           /* until all were seated... */
+	uint64_t waited_cpu_us;       /* ...and the processor time that it took */
+	/* Letters' trips to each higher seat and back; 0 where there are none. */
+	struct talk_trips {
+		uint32_t median_us, longest_us;
+	} trips[TALK_MAX_SEATS];
 };
 
 /* Bytes at the start of the region that the conversation uses. */
 #define TALK_SIZE 16384u
 
 /* Hold the conversation. 0 or -errno: -ETIMEDOUT (deadline), -EBADMSG (a letter was not the
- * expected one), -EINVAL (the plan), or what ring() returned. A line about the reason goes to
- * `log`. */
+ * expected one), -EINVAL (the plan), -ENOMEM, or what ring() returned. A line about the reason goes
+ * to `log`. */
 int talk(struct talk_port *port, const struct talk_plan *plan, struct talk_result *result,
 	FILE *log);
 
-/* One line, the same for all participants, that scripts and tests parse. */
+/* A line with the result, and one about the trips to each higher seat; the same for all
+ * participants, for scripts and tests to parse. */
 void talk_print(
 	const struct talk_plan *plan, const struct talk_result *result, int error, FILE *out);
 
