@@ -170,8 +170,8 @@ static int ivshmem_map_registers(struct ivshmem *ivshmem)
 	err = ivshmem_claim_page(ivshmem);
 	if (err)
 		return dev_err_probe(&pdev->dev, err,
-				     "registers share a page with another device: boot with pci=resource_alignment=%s\n",
-				     pci_name(pdev));
+				     "registers share a page with another device: boot with pci=resource_alignment=pci:%04x:%04x\n",
+				     IVSHMEM_VENDOR_ID, IVSHMEM_DEVICE_ID);
 
 	ivshmem->registers = pcim_iomap(pdev, IVSHMEM_BAR_REGISTERS, 0);
 	return ivshmem->registers ? 0 : -ENOMEM;
