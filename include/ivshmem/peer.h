@@ -295,7 +295,9 @@ enum ivshmem_cache {
 struct ivshmem_memory {
 	size_t struct_size; /* set it to sizeof(struct ivshmem_memory) */
 	int cache;          /* enum ivshmem_cache, as far as the kernel tells */
-	uint64_t read_bandwidth, write_bandwidth; /* of the region; writing 0 if read-only */
+	/* Of the region. For writing 0 if it is read-only, or cannot be measured (vfio: on
+	 * aarch64). */
+	uint64_t read_bandwidth, write_bandwidth;
 	uint64_t ram_read_bandwidth, ram_write_bandwidth; /* of ordinary memory, the same way */
 };
 

@@ -83,13 +83,13 @@ static enum ivshmem_cache from_pat_list(const struct guest_system *system, uint6
 enum ivshmem_cache cache_type(
 	const struct guest_system *system, const struct pci_function *function, enum guest_way way)
 {
-	/* vfio-pci and sysfs map every BAR uncached. */
 	if (way != GUEST_UIO)
-		return IVSHMEM_CACHE_UNCACHED;
+		return way == GUEST_PCI ? SYSFS_CACHE : IVSHMEM_CACHE_UNCACHED;
 	enum ivshmem_cache listed = from_pat_list(system, function->region);
 	if (listed != IVSHMEM_CACHE_UNKNOWN)
 		return listed;
-	return cache_mtrr(system, function->region, function->region_size) >= 0
-		? IVSHMEM_CACHE_UNCACHED
-		: IVSHMEM_CACHE_WRITE_BACK;
+	int mtrr = cache_mtrr(system, function->region, function->region_size);
+	if (mtrr >= 0)
+		return IVSHMEM_CACHE_UNCACHED;
+	return mtrr == -ENOENT ? IVSHMEM_CACHE_WRITE_BACK : IVSHMEM_CACHE_UNKNOWN;
 }

@@ -40,8 +40,9 @@ int vfio_open(struct guest *guest, const struct guest_system *system,
 int sysfs_open(struct guest *guest, const struct guest_system *system,
 	const struct ivshmem_params *params, struct guest_error *error);
 
-/* Take the rings of a vector: 1 and *count, 0 if there are none, -ENODEV. */
-int uio_take(struct guest_vector *vector, uint64_t *count);
+/* Take the rings of a vector: 1 and *count, 0 if there are none, -ENODEV. The first waits for one
+ * if it `may_block`, which no ring from before the opening ends: -EINTR. */
+int uio_take(struct guest_vector *vector, bool may_block, uint64_t *count);
 int vfio_take(struct guest *guest, struct guest_vector *vector, uint64_t *count);
 
 /* Make room for `n` vectors, none of them of this handle yet. 0 or -ENOMEM. */

@@ -6,6 +6,7 @@
  * A device that nobody drives is switched off; a write to the file `enable` switches its memory on.
  * It stays on when we leave: other processes may be using it in the same way.
  */
+#include "guest/cache.h"
 #include "guest/internal.h"
 
 #include <errno.h>
@@ -85,10 +86,10 @@ int sysfs_open(struct guest *guest, const struct guest_system *system,
 	if (err < 0)
 		return err;
 
-	fd = open_file(guest, system, "resource2", params->read_only ? O_RDONLY : O_RDWR, error);
+	fd = open_file(guest, system, SYSFS_MEMORY, params->read_only ? O_RDONLY : O_RDWR, error);
 	if (fd < 0)
 		return fd;
 	guest->files[0] = fd; /* for guest_region_fd() */
 	guest->timed = true;
-	return guest_map_region(guest, fd, 0, params->read_only, "resource2", error);
+	return guest_map_region(guest, fd, 0, params->read_only, SYSFS_MEMORY, error);
 }

@@ -12,6 +12,9 @@
  * is read after the vector has been opened: a ring between the two is then in both counts, and
  * since the two are the same counter, which is remembered, it is reported once. Were it the other
  * way round, it would be in neither.
+ *
+ * The file blocks, so that a wait without a limit is a single read(), which is all that a program
+ * without this library would do. Whoever may not block polls first.
  */
 #include "base/parse.h"
 #include "guest/internal.h"
@@ -21,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,7 +98,7 @@ static int open_node(const struct guest_system *system, const char *uio, char pa
 	struct guest_error *error)
 {
 	snprintf(path, PATH_MAX, "%s/%s", system->dev, uio);
-	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
 	int err = -errno;
@@ -212,20 +216,25 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 	return open_vectors(guest, system, vector, params->read_only, error);
 }
 
-int uio_take(struct guest_vector *vector, uint64_t *count)
+static bool is_readable(int fd)
 {
-	uint32_t now;
-	ssize_t got = read(vector->fd, &now, sizeof(now));
+	struct pollfd entry = {.fd = fd, .events = POLLIN};
+	return poll(&entry, 1, 0) != 0;
+}
 
-	if (got == (ssize_t)sizeof(now)) {
-		/* It wraps. */
-		*count = (uint64_t)(now - vector->counted) + vector->early;
-		vector->counted = now;
-	} else if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-		*count = vector->early;
-	} else {
-		return -ENODEV;
+int uio_take(struct guest_vector *vector, bool may_block, uint64_t *count)
+{
+	uint32_t now = vector->counted;
+
+	if (may_block || is_readable(vector->fd)) {
+		ssize_t got = read(vector->fd, &now, sizeof(now));
+		if (got < 0 && errno == EINTR)
+			return -EINTR;
+		if (got != (ssize_t)sizeof(now))
+			return -ENODEV;
 	}
+	*count = (uint64_t)(now - vector->counted) + vector->early; /* the counter wraps */
+	vector->counted = now;
 	vector->early = 0;
 	return *count > 0;
 }

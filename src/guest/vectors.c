@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  *
- * A wait polls, then reads. All that threads that wait for different vectors share is read-only;
- * what changes is the vector's own.
+ * A wait polls, then reads; or only reads, where nothing but a ring is to end it. All that threads
+ * that wait for different vectors share is read-only; what changes is the vector's own.
  *
  * The loop is an epoll instance that holds the vectors if the application listens to interrupts and
  * is empty otherwise: an entry costs each ring. Rings from before the vector was opened do not make
@@ -80,7 +80,8 @@ int vectors_start(struct guest *guest)
 
 static int take(struct guest *guest, struct guest_vector *vector, uint64_t *count)
 {
-	return guest->way == GUEST_UIO ? uio_take(vector, count) : vfio_take(guest, vector, count);
+	return guest->way == GUEST_UIO ? uio_take(vector, false, count)
+				       : vfio_take(guest, vector, count);
 }
 
 /* ---- waiting ---- */
@@ -113,35 +114,49 @@ static struct guest_vector *vector_of(struct guest *guest, unsigned vector)
 }
 
 /* Wait for the vector to be readable: 1, 0 if the time passed, -errno. */
-static int await(const struct guest *guest, const struct guest_vector *vector, uint64_t deadline)
+static int await(const struct guest *guest, const struct guest_vector *vector, int timeout_ms)
 {
 	struct pollfd entries[] = {
 		{.fd = vector->fd, .events = POLLIN}, {.fd = guest->gone, .events = POLLIN}};
-	int n = poll(entries, guest->gone < 0 ? 1 : 2, deadline_left(deadline));
+	int n = poll(entries, guest->gone < 0 ? 1 : 2, timeout_ms);
 
 	if (n < 0)
 		return -errno;
 	return entries[1].revents ? -ENODEV : n;
 }
 
+/* Wait, then take. Who waits has mostly nothing to take yet, so looking first would be in vain. */
+static int await_rings(
+	struct guest *guest, struct guest_vector *vector, int timeout_ms, uint64_t *count)
+{
+	const bool uio = guest->way == GUEST_UIO, only_read = uio && timeout_ms < 0;
+	const uint64_t deadline = deadline_after(timeout_ms);
+	int taken;
+
+	do {
+		int ready = only_read ? 1 : await(guest, vector, timeout_ms);
+		if (ready <= 0)
+			return ready;
+		taken = uio ? uio_take(vector, true, count) : vfio_take(guest, vector, count);
+		timeout_ms = deadline_left(deadline);
+	} while (taken == 0);
+	return taken;
+}
+
 int guest_wait(struct guest *guest, unsigned vector, int timeout_ms, uint64_t *count)
 {
+	uint64_t rings;
+	int taken;
+
 	if (guest->timed)
 		return wait_timed(guest, vector, timeout_ms, count);
 	struct guest_vector *own = vector_of(guest, vector);
 	if (!own)
 		return -EINVAL;
-
-	/* Who waits has mostly nothing to take yet, so looking first would be in vain. */
-	uint64_t deadline = deadline_after(timeout_ms);
-	uint64_t rings;
-	int taken = timeout_ms == 0 || own->early > 0 ? take(guest, own, &rings) : 0;
-	while (taken == 0) {
-		int ready = await(guest, own, deadline);
-		if (ready <= 0)
-			return ready;
+	if (timeout_ms == 0 || own->early > 0)
 		taken = take(guest, own, &rings);
-	}
+	else
+		taken = await_rings(guest, own, timeout_ms, &rings);
 	if (taken > 0 && count)
 		*count = rings;
 	return taken;

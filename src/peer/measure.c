@@ -10,6 +10,18 @@
 #define SAMPLE_SIZE (1u << 20)
 #define LIMIT_MS    250 /* for each of the four */
 
+/* Atomic operations may fault in the memory of a device, which is what other processors than x86
+ * call uncached. */
+static bool can_write(const struct ivshmem_peer *peer, enum ivshmem_cache cache)
+{
+#if !defined(__i386__) && !defined(__x86_64__)
+	if (cache == IVSHMEM_CACHE_UNCACHED)
+		return false;
+#endif
+	(void)cache;
+	return peer->capabilities & IVSHMEM_CAP_WRITE;
+}
+
 int ivshmem_measure(const struct ivshmem_peer *peer, struct ivshmem_memory *memory)
 {
 	size_t size = peer->size < SAMPLE_SIZE ? (size_t)peer->size : SAMPLE_SIZE;
@@ -22,13 +34,15 @@ int ivshmem_measure(const struct ivshmem_peer *peer, struct ivshmem_memory *memo
 	if (!ordinary)
 		return -1;
 	memset(ordinary, 1, size);
-	bool writable = peer->capabilities & IVSHMEM_CAP_WRITE;
+	enum ivshmem_cache cache =
+		peer->ops->cache ? peer->ops->cache(peer) : IVSHMEM_CACHE_WRITE_BACK;
 	*memory = (struct ivshmem_memory){
 		.struct_size = sizeof(*memory),
-		.cache = peer->ops->cache ? peer->ops->cache(peer) : IVSHMEM_CACHE_WRITE_BACK,
+		.cache = cache,
 		.read_bandwidth = bandwidth_of_reading(peer->region, size, LIMIT_MS),
-		.write_bandwidth =
-			writable ? bandwidth_of_writing(peer->region, size, LIMIT_MS) : 0,
+		.write_bandwidth = can_write(peer, cache)
+			? bandwidth_of_writing(peer->region, size, LIMIT_MS)
+			: 0,
 		.ram_read_bandwidth = bandwidth_of_reading(ordinary, size, LIMIT_MS),
 		.ram_write_bandwidth = bandwidth_of_writing(ordinary, size, LIMIT_MS),
 	};
