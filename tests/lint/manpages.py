@@ -3,9 +3,10 @@
 """
 Compare a program's --help with its manual page, and let mandoc look at the page.
 
-    manpages.py PAGE.scd PROGRAM
+    manpages.py PAGE.scd [PROGRAM]
 
 Fails if an option, its argument or its default stands in one of the two and not in the other.
+Without PROGRAM, as for a library, only mandoc looks.
 """
 
 import re
@@ -95,11 +96,13 @@ def lint(page):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__.strip())
-    page, program = sys.argv[1:]
+    page, *programs = sys.argv[1:]
     try:
-        problems = [*compare(program, page), *lint(page)]
+        problems = list(lint(page))
+        for program in programs:
+            problems += compare(program, page)
     except FileNotFoundError as error:
         sys.exit(f"{error.filename} is missing; scripts/setup installs what the tests need")
     for problem in problems:
