@@ -51,20 +51,11 @@ static const char *driver_of(const struct pci_function *function)
 	return function->driver[0] ? function->driver : "no driver";
 }
 
-int guest_fail_driver(
-	struct guest_error *error, const struct pci_function *function, const char *driver)
+int guest_fail_driver(struct guest_error *error, const struct guest_system *system,
+	const struct pci_function *function, const char *driver)
 {
-	const char *address = function->address;
-	char unbind[96] = "";
-
-	if (function->driver[0])
-		snprintf(unbind, sizeof(unbind), "echo %s > /sys/bus/pci/drivers/%s/unbind; ",
-			address, function->driver);
-	return guest_fail(error, -ENXIO,
-		"%s: %s is bound, not %s: as root, %smodprobe %s; "
-		"echo %s > /sys/bus/pci/devices/%s/driver_override; "
-		"echo %s > /sys/bus/pci/drivers_probe",
-		address, driver_of(function), driver, unbind, driver, driver, address, address);
+	return guest_fail(error, -ENXIO, "%s: %s is bound, not %s: as root, %s", function->address,
+		driver_of(function), driver, pci_bind_commands(system, function, driver).text);
 }
 
 /* pci_read() with what went wrong. */
@@ -335,7 +326,7 @@ int guest_choose(const struct guest_system *system, const char *rest, enum guest
 	else if (function.driver[0] == '\0')
 		*way = GUEST_PCI;
 	else
-		return guest_fail_driver(error, &function, "uio_ivshmem");
+		return guest_fail_driver(error, system, &function, "uio_ivshmem");
 	return 0;
 }
 

@@ -10,8 +10,8 @@ int guest_fail(struct guest_error *error, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* `function` is not driven by `driver`: how to change that. Returns -ENXIO. */
-int guest_fail_driver(
-	struct guest_error *error, const struct pci_function *function, const char *driver);
+int guest_fail_driver(struct guest_error *error, const struct guest_system *system,
+	const struct pci_function *function, const char *driver);
 
 /* Map the registers, which are at `offset` of `fd`, and the region. `name` is for messages. 0 or
  * -errno with error->text filled. */

@@ -4,6 +4,7 @@
 
 #include <ivshmem/abi.h>
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,7 @@ int sysfs_number(uint64_t *value, const char *format, ...)
 		return err;
 	errno = 0;
 	*value = strtoull(line, &end, 0);
-	return errno || end == line || *end != '\0' ? -EIO : 0;
+	return !isdigit((unsigned char)line[0]) || errno || end == line || *end != '\0' ? -EIO : 0;
 }
 
 /* ---- one device ---- */
@@ -224,6 +225,25 @@ int pci_read(const struct guest_system *system, const char *address, struct pci_
 	read_config(system, function);
 	read_driver(system, function);
 	return 0;
+}
+
+struct pci_commands pci_bind_commands(
+	const struct guest_system *system, const struct pci_function *function, const char *driver)
+{
+	const char *address = function->address;
+	struct pci_commands commands;
+	char path[PATH_MAX], load[48] = "", unbind[48] = "";
+
+	snprintf(path, sizeof(path), "%s/bus/pci/drivers/%s", system->sys, driver);
+	if (access(path, F_OK) < 0)
+		snprintf(load, sizeof(load), "modprobe %s; ", driver);
+	if (function->driver[0])
+		snprintf(unbind, sizeof(unbind), "echo %s >driver/unbind; ", address);
+	snprintf(commands.text, sizeof(commands.text),
+		"%scd /sys/" DEVICES "/%s; echo %s >driver_override; %s"
+		"echo %s >/sys/bus/pci/drivers_probe",
+		load, address, driver, unbind, address);
+	return commands;
 }
 
 /* ---- all devices ---- */

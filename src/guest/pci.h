@@ -44,6 +44,13 @@ int pci_list(const struct guest_system *system, struct pci_function *list, size_
  * -errno. */
 int pci_read(const struct guest_system *system, const char *address, struct pci_function *function);
 
+/* What root types to give `function` to a driver. */
+struct pci_commands {
+	char text[256];
+};
+struct pci_commands pci_bind_commands(
+	const struct guest_system *system, const struct pci_function *function, const char *driver);
+
 /* A number (decimal, or 0x...) or a line from a small file PATH... of sysfs, given as by printf().
  * 0 or -errno. */
 int sysfs_number(uint64_t *value, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -174,6 +174,8 @@ static int open_vectors(struct guest *guest, const struct guest_system *system, 
 			continue;
 		if ((unsigned)name.vector >= count || (only >= 0 && name.vector != only))
 			continue;
+		if (!guest->timed && guest->vectors[name.vector].fd >= 0) /* claims it too */
+			continue;
 		err = open_vector(
 			guest, system, entry->d_name, (unsigned)name.vector, read_only, error);
 		found++;
@@ -194,7 +196,7 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 	uint64_t count;
 
 	if (strcmp(guest->function.driver, DRIVER) != 0)
-		return guest_fail_driver(error, &guest->function, DRIVER);
+		return guest_fail_driver(error, system, &guest->function, DRIVER);
 	int err =
 		sysfs_number(&count, "%s/bus/pci/devices/%s/ivshmem/vectors", system->sys, address);
 	if (err < 0)
@@ -219,7 +221,7 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 static bool is_readable(int fd)
 {
 	struct pollfd entry = {.fd = fd, .events = POLLIN};
-	return poll(&entry, 1, 0) != 0;
+	return poll(&entry, 1, 0) > 0;
 }
 
 int uio_take(struct guest_vector *vector, bool may_block, uint64_t *count)

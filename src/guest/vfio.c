@@ -286,7 +286,7 @@ int vfio_open(struct guest *guest, const struct guest_system *system,
 	const struct ivshmem_params *params, struct guest_error *error)
 {
 	if (strcmp(guest->function.driver, DRIVER) != 0)
-		return guest_fail_driver(error, &guest->function, DRIVER);
+		return guest_fail_driver(error, system, &guest->function, DRIVER);
 	int err = open_device(guest, system, error);
 	if (err == 0)
 		err = map(guest, params->read_only, error);

@@ -168,3 +168,23 @@ def test_suspend(machine):
         peer.ring(number, 0)
         wait_until(lambda c=command, n=before: c.output().count("rung") > n, "a ring after it")
         command.kill()
+
+
+def test_reset(server, shell_guest, join):
+    """Reset by its bus, for which it has to be the only device there."""
+    target = server(vectors=2)
+    bridge = ["-device", "pci-bridge,id=bridge,chassis_nr=1,addr=5"]
+    options = [word + ",bus=bridge" if word.startswith("ivshmem-doorbell") else word
+               for word in doorbell_device(target)]
+    guest = shell_guest(*bridge, *options)
+    guest.load("uio_ivshmem")
+    bdf, = guest.devices()
+    peer = join(target).pump_mesh(1, 2)
+    running = waiters(guest, "auto:", 0, 1)
+    guest.run(f"echo 1 >{SYSFS}/{bdf}/reset")
+    for vector in range(2):
+        wait_until(lambda v=vector: f"{v} rung" in running.output(), "to be told of the reset")
+        before = running.output().count(f"{vector} rung")
+        ring(peer, guest, bdf, vector)
+        wait_until(lambda v=vector, n=before: running.output().count(f"{v} rung") > n, "a ring")
+    assert attribute(guest, bdf, "id") == 0

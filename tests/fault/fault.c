@@ -3,8 +3,10 @@
 
 #include "../common/fdcheck.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -88,6 +90,9 @@ WRAP(int, epoll_wait, (int epoll, struct epoll_event *events, int n, int timeout
 WRAP(int, eventfd, (unsigned value, int flags), (value, flags), -1, EMFILE)
 WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), -1, EMFILE)
 WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode), -1, EPERM)
+WRAP(ssize_t, readlink, (const char *path, char *target, size_t size), (path, target, size), -1,
+	ENOMEM)
+WRAP(DIR *, opendir, (const char *path), (path), NULL, EMFILE)
 WRAP(void *, malloc, (size_t size), (size), NULL, ENOMEM)
 WRAP(void *, calloc, (size_t n, size_t size), (n, size), NULL, ENOMEM)
 WRAP(void *, realloc, (void *old, size_t size), (old, size), NULL, ENOMEM)
@@ -107,6 +112,8 @@ WRAP_LARGE(int, LARGE(fstat), (int fd, struct stat *st), (fd, st), -1, EIO)
 WRAP_LARGE(int, LARGE(ftruncate), (int fd, off_t size), (fd, size), -1, ENOSPC)
 WRAP_LARGE(int, LARGE(fallocate), (int fd, int mode, off_t from, off_t size),
 	(fd, mode, from, size), -1, ENOSPC)
+
+WRAP_LARGE(FILE *, LARGE(fopen), (const char *path, const char *mode), (path, mode), NULL, EMFILE)
 
 /* The optional argument of these is a number or a pointer: a long carries both. */
 WRAP_LARGE(

@@ -7,10 +7,15 @@
 
 /* ---- looking ---- */
 
-static enum command_status need_server(struct client *c)
+static enum command_status need_list(struct client *c)
 {
-	if (ivshmem_capabilities(c->peer) & IVSHMEM_CAP_PEER_LIST)
+	unsigned can = ivshmem_capabilities(c->peer);
+	if (can & IVSHMEM_CAP_PEER_LIST)
 		return COMMAND_OK;
+	if (can & IVSHMEM_CAP_NOTIFY)
+		return command_fail(c, COMMAND_FAILED,
+			"a guest cannot list peers: its device does not tell; 'peers' on the host "
+			"does");
 	return command_fail(c, COMMAND_FAILED,
 		"%s has no server and so no peers; connect to unix:PATH or region:NAME", c->where);
 }
@@ -18,7 +23,7 @@ static enum command_status need_server(struct client *c)
 /* IDs of the others; *n of them. NULL with the error set. */
 static unsigned *list_peers(struct client *c, int *n)
 {
-	if (need_server(c) != COMMAND_OK)
+	if (need_list(c) != COMMAND_OK)
 		return NULL;
 	session_await(c, -1, -1);
 	int known = ivshmem_peers(c->peer, NULL, 0);
@@ -86,35 +91,11 @@ enum command_status command_peers(struct client *c, int n_words, char **words)
 	return COMMAND_OK;
 }
 
-enum command_status command_info(struct client *c, int n_words, char **words)
+static void print_members(json_t *object)
 {
-	(void)n_words;
-	(void)words;
-	session_await(c, -1, -1);
-	int id = ivshmem_id(c->peer);
-	unsigned can = ivshmem_capabilities(c->peer);
-	bool has_server = can & IVSHMEM_CAP_ID;
-	int peers = has_server ? ivshmem_peers(c->peer, NULL, 0) : 0;
-	const char *server = !has_server     ? "none"
-		: ivshmem_connected(c->peer) ? "connected"
-					     : "lost";
-	const char *protocol = !has_server                ? "none"
-		: c->protocol == IVSHMEM_PROTOCOL_PRE_2_5 ? "pre-2.5"
-							  : "current";
-	uint64_t size;
-	ivshmem_region(c->peer, &size);
-
-	command_result(c,
-		json_pack("{s:o, s:I, s:b, s:b, s:s, s:s, s:i, s:i}", "id",
-			has_server ? json_integer(id) : json_null(), "region_size",
-			(json_int_t)size, "sealed", (can & IVSHMEM_CAP_SEALED) != 0, "writable",
-			(can & IVSHMEM_CAP_WRITE) != 0, "server", server, "protocol", protocol,
-			"vectors", c->own_vectors, "peers", peers));
-	if (c->json)
-		return COMMAND_OK;
 	const char *key;
 	json_t *value;
-	json_object_foreach(c->result, key, value)
+	json_object_foreach(object, key, value)
 	{
 		if (json_is_string(value))
 			printf("%s = %s\n", key, json_string_value(value));
@@ -125,6 +106,36 @@ enum command_status command_info(struct client *c, int n_words, char **words)
 		else
 			printf("%s = none\n", key);
 	}
+}
+
+enum command_status command_info(struct client *c, int n_words, char **words)
+{
+	(void)n_words;
+	(void)words;
+	session_await(c, -1, -1);
+	int id = ivshmem_id(c->peer);
+	unsigned can = ivshmem_capabilities(c->peer);
+	bool has_server = can & IVSHMEM_CAP_PEER_LIST; /* that we are connected to ourselves */
+	const char *server = !has_server     ? id < 0 ? "none" : "unknown"
+		: ivshmem_connected(c->peer) ? "connected"
+					     : "lost";
+	const char *protocol = !has_server                ? "none"
+		: c->protocol == IVSHMEM_PROTOCOL_PRE_2_5 ? "pre-2.5"
+							  : "current";
+	uint64_t size;
+	ivshmem_region(c->peer, &size);
+
+	command_result(c,
+		json_pack("{s:o, s:I, s:b, s:b, s:s, s:s, s:i}", "id",
+			id < 0 ? json_null() : json_integer(id), "region_size", (json_int_t)size,
+			"sealed", (can & IVSHMEM_CAP_SEALED) != 0, "writable",
+			(can & IVSHMEM_CAP_WRITE) != 0, "server", server, "protocol", protocol,
+			"vectors", c->own_vectors));
+	if (has_server || id < 0) /* a guest cannot tell */
+		json_object_set_new(c->result, "peers",
+			json_integer(has_server ? ivshmem_peers(c->peer, NULL, 0) : 0));
+	if (!c->json)
+		print_members(c->result);
 	return COMMAND_OK;
 }
 
@@ -132,15 +143,19 @@ enum command_status command_info(struct client *c, int n_words, char **words)
 
 enum command_status need_vector(struct client *c, long id, long vector)
 {
-	if (need_server(c) != COMMAND_OK)
-		return COMMAND_FAILED;
+	unsigned can = ivshmem_capabilities(c->peer);
+	if (!(can & IVSHMEM_CAP_NOTIFY))
+		return need_list(c);
 	if (session_await(c, id, vector))
 		return COMMAND_OK;
 	int vectors = is_id(id) ? ivshmem_vectors(c->peer, (unsigned)id) : -1;
-	if (vectors < 0)
-		return command_fail(c, COMMAND_FAILED, "cannot find peer_id = %ld", id);
-	return command_fail(c, COMMAND_FAILED, "peer_id = %ld has no vector %ld: it has %d", id,
-		vector, vectors);
+	if (vectors >= 0)
+		return command_fail(c, COMMAND_FAILED, "peer_id = %ld has no vector %ld: it has %d",
+			id, vector, vectors);
+	/* A guest may ring anybody, there or not. */
+	if (!(can & IVSHMEM_CAP_PEER_LIST) && is_id(id) && vector < (long)IVSHMEM_MAX_VECTORS)
+		return COMMAND_OK;
+	return command_fail(c, COMMAND_FAILED, "cannot find peer_id = %ld", id);
 }
 
 static void ring(struct client *c, unsigned id, int vector, int *rung)
@@ -150,11 +165,15 @@ static void ring(struct client *c, unsigned id, int vector, int *rung)
 	*rung += ivshmem_notify(c->peer, id, (unsigned)vector) == 0;
 }
 
-static void ring_all_vectors(struct client *c, unsigned id, int *rung)
+static enum command_status ring_all_vectors(struct client *c, unsigned id, int *rung)
 {
 	int vectors = ivshmem_vectors(c->peer, id);
+	if (vectors < 0)
+		return command_fail(c, COMMAND_FAILED,
+			"a guest cannot know how many vectors peer_id = %u has: name one", id);
 	for (int vector = 0; vector < vectors; vector++)
 		ring(c, id, vector, rung);
+	return COMMAND_OK;
 }
 
 static enum command_status ring_everybody(struct client *c, int *rung)
@@ -186,7 +205,7 @@ enum command_status command_int(struct client *c, int n, char **words)
 	enum command_status status =
 		everybody ? ring_everybody(c, &rung) : need_vector(c, id, vector);
 	if (all && status == COMMAND_OK)
-		ring_all_vectors(c, (unsigned)id, &rung);
+		status = ring_all_vectors(c, (unsigned)id, &rung);
 	else if (!everybody && status == COMMAND_OK)
 		ring(c, (unsigned)id, (int)vector, &rung);
 	json_object_set_new(c->result, "rung", json_integer(rung));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Theory of operation. Three ways of use, told apart before anything is printed:
+ * Theory of operation. Four ways of use, told apart before anything is printed:
  *
  *   dialogue   no command, no --json: help, prompt and replies as QEMU's client prints them, and
  *              like it we try for ever to connect and reconnect when the server is lost. Also when
@@ -9,8 +9,9 @@
  *              first failure ends the program
  *   JSON       --json: each event and each result is an object on a line; commands come from the
  *              arguments or from standard input
+ *   doctor     the only word is `doctor`: find out what is wrong, even if nothing can be opened
  *
- * The last two connect once and end with an exit code that says what went wrong.
+ * The last three connect once and end with an exit code that says what went wrong.
  */
 #include "tool.h"
 
@@ -31,15 +32,14 @@ static const struct option_def options[] = {
 		"socket of the server, a path or a URI (default: " IVSHMEM_DEFAULT_SOCKET ")",
 		"Where to connect"},
 	{OPT_URI, "uri", "URI",
-		"the same, a URI in any case: unix:PATH, region:NAME, or without a server "
-		"shm:NAME, "
-		"file:PATH",
+		"the same, a URI in any case: unix:PATH, region:NAME; without a server shm:NAME, "
+		"file:PATH; in a guest auto:, auto:ADDRESS, uio:NAME, vfio:ADDRESS, pci:ADDRESS",
 		NULL},
 	{OPT_PROTOCOL, "protocol", "current|pre-2.5",
 		"what the server speaks: QEMU 2.5 and later, or before (default: current)", NULL},
 	{OPT_CONNECT_TIMEOUT, "connect-timeout", "SECONDS",
-		"keep trying to connect for so long (default: for ever without COMMAND and --json, "
-		"else one attempt)",
+		"keep trying to connect for so long (default: for ever to a server without COMMAND "
+		"and --json, else one attempt)",
 		NULL},
 	{OPT_JSON, "json", NULL,
 		"print each event and each result as a JSON object on a line of its own",
@@ -57,8 +57,8 @@ static const struct option_table table = {
 	.synopsis = "[OPTION]... [COMMAND...]",
 	.description =
 		"Join an ivshmem server as a peer: see who is there, ring and wait for doorbells, "
-		"look at the shared memory. The words after the options are commands, separated by "
-		"';'. Without them commands come from standard input.",
+		"look at the shared memory; or be one in a guest. The words after the options are "
+		"commands, separated by ';'. Without them commands come from standard input.",
 	.epilogue = "Commands:\n"
 		    "  dump | peers | info               who is there, what is shared\n"
 		    "  int PEER VECTOR|all, int all      ring doorbells\n"
@@ -70,6 +70,9 @@ static const struct option_table table = {
 		    "  write OFFSET HEX|\"TEXT\"           change them\n"
 		    "  fill OFFSET LENGTH BYTE\n"
 		    "  help [all] | quit\n"
+		    "  doctor                            alone: what is wrong and what helps; "
+		    "without -S and\n"
+		    "                                    --uri about this guest's device (auto:)\n"
 		    "\n"
 		    "Exit status: 0 success, 1 a command failed, 2 wrong usage, 3 cannot connect,\n"
 		    "4 the server was lost.\n"
@@ -77,7 +80,9 @@ static const struct option_table table = {
 		    "Examples:\n"
 		    "  ivshmem-client -S /tmp/ivshmem_socket\n"
 		    "  ivshmem-client 'int 1 0; wait 0 5'\n"
-		    "  ivshmem-client --json watch 10\n",
+		    "  ivshmem-client --json watch 10\n"
+		    "  ivshmem-client --uri auto: 'int 1 0; wait 0 5'\n"
+		    "  ivshmem-client doctor\n",
 	.options = options,
 };
 
@@ -85,10 +90,26 @@ static const struct option_table table = {
 
 static int set_uri(struct client *c, const char *where, bool bare_path)
 {
-	static const char *const schemes[] = {"unix:", "region:", "shm:", "file:"};
-	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
-		if (strncmp(where, schemes[i], strlen(schemes[i])) == 0)
+	static const struct {
+		const char *name;
+		enum transport transport;
+	} schemes[] = {
+		{"unix:", TO_SERVER},
+		{"region:", TO_SERVER},
+		{"shm:", TO_MEMORY},
+		{"file:", TO_MEMORY},
+		{"auto:", TO_DEVICE},
+		{"uio:", TO_UIO},
+		{"vfio:", TO_VFIO},
+		{"pci:", TO_PCI},
+	};
+	c->transport = TO_SERVER;
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		if (strncmp(where, schemes[i].name, strlen(schemes[i].name)) == 0) {
+			c->transport = schemes[i].transport;
 			bare_path = false;
+		}
+	}
 	free(c->uri);
 	c->where = where;
 	if (asprintf(&c->uri, "%s%s", bare_path ? "unix:" : "", where) < 0) {
@@ -258,7 +279,10 @@ static int run_stdin(struct client *c)
 	int code = open_session(c);
 	bool more = code == 0;
 	while (more) {
-		if (c->dialogue && c->lost) {
+		if (c->dialogue && c->lost && c->transport != TO_SERVER) {
+			code = EXIT_SERVER_LOST;
+			more = false;
+		} else if (c->dialogue && c->lost) {
 			printf("disconnected from server\n");
 			session_close(c);
 			code = open_session(c);
@@ -304,15 +328,19 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	int first = options_parse(&table, argc, argv, handle_option, &c);
-	if (first < 0 || (!c.uri && set_uri(&c, IVSHMEM_DEFAULT_SOCKET, true) < 0)) {
+	bool examine = first == argc - 1 && strcmp(argv[first], "doctor") == 0;
+	const char *usual = examine ? "auto:" : IVSHMEM_DEFAULT_SOCKET;
+	if (first < 0 || (!c.uri && set_uri(&c, usual, !examine) < 0)) {
 		free(c.uri);
 		return EXIT_USAGE;
 	}
 	c.dialogue = first == argc && !c.json;
 	if (c.connect_ms < FOREVER)
-		c.connect_ms = c.dialogue ? FOREVER : 0;
+		c.connect_ms = c.dialogue && c.transport == TO_SERVER ? FOREVER : 0;
 
-	int code = first < argc ? run_arguments(&c, argc - first, argv + first) : run_stdin(&c);
+	int code = examine     ? doctor(&c)
+		: first < argc ? run_arguments(&c, argc - first, argv + first)
+			       : run_stdin(&c);
 	if (c.peer)
 		session_close(&c);
 	free(c.uri);

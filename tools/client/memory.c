@@ -25,18 +25,36 @@ static void on_sigbus(int number)
 	siglongjmp(bus_error, 1);
 }
 
-static bool guarded_copy(void *to, const void *from, size_t n)
+bool guarded_call(void (*function)(void *argument), void *argument)
 {
 	struct sigaction action = {.sa_handler = on_sigbus};
 	struct sigaction before;
 	sigaction(SIGBUS, &action, &before);
-	volatile bool copied = false;
+	volatile bool returned = false;
 	if (sigsetjmp(bus_error, 1) == 0) {
-		memcpy(to, from, n);
-		copied = true;
+		function(argument);
+		returned = true;
 	}
 	sigaction(SIGBUS, &before, NULL);
-	return copied;
+	return returned;
+}
+
+struct copy {
+	void *to;
+	const void *from;
+	size_t n;
+};
+
+static void run_copy(void *argument)
+{
+	const struct copy *copy = argument;
+	memcpy(copy->to, copy->from, copy->n);
+}
+
+static bool guarded_copy(void *to, const void *from, size_t n)
+{
+	struct copy copy = {to, from, n};
+	return guarded_call(run_copy, &copy);
 }
 
 static enum command_status fail_gone(struct client *c, uint64_t offset)

@@ -145,6 +145,15 @@ static void on_server_lost(struct ivshmem_peer *peer, void *data, int error)
 			c->program, error ? ": " : "", error ? strerror(error) : "");
 }
 
+/* In a guest: the driver has been unbound, or the device unplugged. */
+static void lose_device(struct client *c)
+{
+	c->lost = c->ever_lost = true;
+	say_event(c, "device-lost", "{}");
+	if (!c->json)
+		fprintf(stderr, "%s: lost the device\n", c->program);
+}
+
 /* ---- connecting ---- */
 
 int time_left(uint64_t start, int limit)
@@ -155,7 +164,7 @@ int time_left(uint64_t start, int limit)
 	return gone >= (uint64_t)limit ? 0 : (int)((uint64_t)limit - gone);
 }
 
-static struct ivshmem_peer *try_to_open(struct client *c, int timeout_ms, char error[256])
+static struct ivshmem_peer *open_peer(struct client *c, int timeout_ms, char *error)
 {
 	static const struct ivshmem_listener listener = {
 		.peer_joined = on_joined,
@@ -170,18 +179,47 @@ static struct ivshmem_peer *try_to_open(struct client *c, int timeout_ms, char e
 	params.protocol = c->protocol;
 	params.timeout_ms = timeout_ms;
 	params.error_text = error;
-	params.error_size = 256;
+	params.error_size = SESSION_ERROR_SIZE;
 	error[0] = '\0';
 
 	say_verbose(c, "connect to client %s\n", c->where);
 	struct ivshmem_peer *peer = ivshmem_open(c->uri, &params);
 	int saved = errno;
 	if (!peer && error[0] == '\0')
-		snprintf(error, 256, "%s: %s", c->where, strerror(saved));
+		snprintf(error, SESSION_ERROR_SIZE, "%s: %s", c->where, strerror(saved));
 	if (!peer)
 		say_verbose(c, "cannot connect to %s: %s\n", c->where, error);
 	errno = saved;
 	return peer;
+}
+
+static void say_connected(struct client *c)
+{
+	int id = ivshmem_id(c->peer);
+	uint64_t size;
+	ivshmem_region(c->peer, &size);
+	say_verbose(c, "our_id=%d\nshm_fd=%d\n", id, ivshmem_region_fd(c->peer));
+	if (c->json) /* what json_integer() makes is only released if it is printed */
+		say_event(c, "connected", "{s:o, s:I}", "id",
+			id < 0 ? json_null() : json_integer(id), "region_size", (json_int_t)size);
+}
+
+int session_try(struct client *c, int timeout_ms, char error[SESSION_ERROR_SIZE])
+{
+	c->peer = open_peer(c, timeout_ms, error);
+	if (!c->peer)
+		return -errno;
+
+	int id = ivshmem_id(c->peer);
+	int vectors = id < 0 ? 0 : ivshmem_vectors(c->peer, (unsigned)id);
+	c->lost = false;
+	c->opened_ms = c->news_ms = clock_ms();
+	c->own_vectors = vectors > 0 ? vectors : 0; /* a guest's are there at once */
+	c->last_joined = -1;
+	c->answer_to = ANSWER_NOBODY;
+	memset(c->rung, 0, sizeof(c->rung));
+	say_connected(c);
+	return 0;
 }
 
 static void pause_ms(int ms)
@@ -193,22 +231,21 @@ static void pause_ms(int ms)
 /* QEMU's client says nothing but "retry"; a server that is there and refuses deserves a reason. */
 static bool worth_saying(int reason)
 {
-	return reason == EUSERS || reason == EACCES || reason == EPROTO;
+	return reason == -EUSERS || reason == -EACCES || reason == -EPROTO;
 }
 
 int session_open(struct client *c)
 {
 	uint64_t start = clock_ms();
-	char error[256];
+	char error[SESSION_ERROR_SIZE];
 	int left = c->connect_ms;
-	int last_reason = 0;
-	while (!(c->peer = try_to_open(c, left > 0 ? left : 0, error))) {
-		int reason = errno;
-		bool hopeless = reason == EINVAL || reason == ENOTSUP || reason == ENAMETOOLONG;
+	int reason, last_reason = 0;
+	while ((reason = session_try(c, left > 0 ? left : 0, error)) < 0) {
+		bool hopeless = reason == -EINVAL || reason == -ENOTSUP || reason == -ENAMETOOLONG;
 		left = time_left(start, c->connect_ms);
 		if (hopeless || left == 0) {
 			fprintf(stderr, "%s: %s\n", c->program, error);
-			return hopeless ? -EINVAL : -reason;
+			return hopeless ? -EINVAL : reason;
 		}
 		if (c->dialogue && reason != last_reason && worth_saying(reason))
 			fprintf(stderr, "%s: %s\n", c->program, error);
@@ -217,20 +254,6 @@ int session_open(struct client *c)
 			fprintf(stderr, "cannot connect to server, retry in 1 second\n");
 		pause_ms(c->dialogue ? DIALOGUE_RETRY_MS : RETRY_MS);
 	}
-
-	uint64_t size;
-	ivshmem_region(c->peer, &size);
-	c->lost = false;
-	c->opened_ms = c->news_ms = clock_ms();
-	c->own_vectors = 0;
-	c->last_joined = -1;
-	c->answer_to = ANSWER_NOBODY;
-	memset(c->rung, 0, sizeof(c->rung));
-	say_verbose(c, "our_id=%d\nshm_fd=%d\n", ivshmem_id(c->peer), ivshmem_region_fd(c->peer));
-	if (c->json) /* what json_integer() makes is only released if it is printed */
-		say_event(c, "connected", "{s:o, s:I}", "id",
-			ivshmem_id(c->peer) < 0 ? json_null() : json_integer(ivshmem_id(c->peer)),
-			"region_size", (json_int_t)size);
 	return 0;
 }
 
@@ -290,8 +313,11 @@ enum session_wake session_step(struct client *c, int input, int timeout_ms)
 		return WAKE_TIMEOUT;
 	if (!fds[0].revents)
 		return WAKE_INPUT;
-	ivshmem_dispatch(c->peer, 0); /* what can fail here, it reports as a lost server */
-	return WAKE_EVENTS;
+	if (ivshmem_dispatch(c->peer, 0) < 0 && errno == ENODEV) {
+		lose_device(c);
+		return WAKE_GONE;
+	}
+	return WAKE_EVENTS; /* what else can fail here, it reports as a lost server */
 }
 
 bool session_await(struct client *c, long id, long vector)

@@ -9,6 +9,7 @@
  *   doorbell.c  the commands that look at peers and ring them
  *   waiting.c   the commands that wait for doorbells
  *   memory.c    the commands that look at the region and change it
+ *   doctor.c    what is wrong, and what to do about it
  */
 #ifndef CLIENT_TOOL_H
 #define CLIENT_TOOL_H
@@ -25,6 +26,16 @@ enum client_exit { EXIT_OK = 0, EXIT_COMMAND = 1, EXIT_CONNECT = 3, EXIT_SERVER_
 
 #define FOREVER (-1)
 
+/* What a URI leads to. */
+enum transport {
+	TO_SERVER, /* unix: region: */
+	TO_MEMORY, /* shm: file: */
+	TO_DEVICE, /* auto: the driver decides */
+	TO_UIO,
+	TO_VFIO,
+	TO_PCI,
+};
+
 enum answer { ANSWER_NOBODY = -1, ANSWER_LAST = -2 /* whoever joined last */ };
 
 struct client {
@@ -32,16 +43,17 @@ struct client {
 	const char *program;
 	char *uri;         /* owned */
 	const char *where; /* the same as the user wrote it */
-	int protocol;      /* enum ivshmem_protocol */
-	bool dialogue;     /* talk like QEMU's client: help, prompt, reconnect */
-	bool json;         /* standard output is JSON lines, nothing else */
+	enum transport transport;
+	int protocol;  /* enum ivshmem_protocol */
+	bool dialogue; /* talk like QEMU's client: help, prompt, reconnect */
+	bool json;     /* standard output is JSON lines, nothing else */
 	bool verbose;
 	int timeout_ms; /* of wait and ping when the command names none; -1: their default */
 	int connect_ms; /* how long to try to connect; 0: once; FOREVER */
 
 	/* of this connection */
 	struct ivshmem_peer *peer;
-	bool lost;                   /* the server is gone */
+	bool lost;                   /* the server is gone, or in a guest the device */
 	uint64_t opened_ms, news_ms; /* when it began, when the server last said something */
 	int own_vectors;
 	int last_joined;                    /* ID, -1: none */
@@ -65,6 +77,12 @@ struct client {
  * URI can never work.
  */
 int session_open(struct client *c);
+
+#define SESSION_ERROR_SIZE 512
+
+/* One attempt: 0, or -errno with one line in `error`. timeout_ms is as in struct ivshmem_params. */
+int session_try(struct client *c, int timeout_ms, char error[SESSION_ERROR_SIZE]);
+
 void session_close(struct client *c);
 
 /* Milliseconds of `limit` that are left since `start`; FOREVER stays FOREVER. */
@@ -75,6 +93,7 @@ enum session_wake {
 	WAKE_TIMEOUT,
 	WAKE_INPUT,  /* `input` is readable; only if it is not -1 */
 	WAKE_SIGNAL, /* Ctrl-C, only between session_catch_signal() and session_release_signal() */
+	WAKE_GONE,   /* the guest's device is gone; said once, nothing comes after it */
 };
 
 /* Wait for the library's events (and handle one batch), for `input`, for time or for Ctrl-C. */
@@ -180,7 +199,8 @@ void command_result(struct client *c, json_t *members);
 
 /* ---- doorbell.c ---- */
 
-/* Can vector `vector` of peer `id` be rung? Waits for late news; sets the error if not. */
+/* Can vector `vector` of peer `id` be rung, as far as can be known? Waits for late news; sets the
+ * error if not. */
 enum command_status need_vector(struct client *c, long id, long vector);
 
 /* ---- doorbell.c, waiting.c, memory.c: words[0] is the command's name ---- */
@@ -188,5 +208,15 @@ enum command_status need_vector(struct client *c, long id, long vector);
 command_function command_dump, command_int, command_peers, command_info, command_wait,
 	command_watch, command_ping, command_answer;
 command_function command_read, command_write, command_fill;
+
+/* ---- memory.c ---- */
+
+/* Call what touches the region; false if it was cut short because somebody has shrunk that. */
+bool guarded_call(void (*function)(void *argument), void *argument);
+
+/* ---- doctor.c ---- */
+
+/* Examine what c->uri leads to and print what was found. 0 or an exit code. */
+int doctor(struct client *c);
 
 #endif

@@ -43,6 +43,16 @@ static enum command_status get_number(
 		word, what, min, max);
 }
 
+/* Can own vector `vector` be waited for? As need_vector(). */
+static enum command_status need_own_vector(struct client *c, long vector)
+{
+	if (ivshmem_capabilities(c->peer) & IVSHMEM_CAP_TIMED_WAIT)
+		return command_fail(c, COMMAND_FAILED,
+			"%s has no interrupts; 'ivshmem-client --uri %s doctor' says why", c->where,
+			c->where);
+	return need_vector(c, ivshmem_id(c->peer), vector);
+}
+
 /* Handle events until the time is up, Ctrl-C, or the server is lost. */
 static void handle_events(struct client *c, int limit)
 {
@@ -79,6 +89,8 @@ static enum command_status wait_for(struct client *c, long wanted, int limit, in
 		return COMMAND_OK;
 	if (wake == WAKE_SIGNAL)
 		return command_fail(c, COMMAND_FAILED, "interrupted");
+	if (wake == WAKE_GONE)
+		return command_fail(c, COMMAND_FAILED, "the device is gone");
 	return command_fail(c, COMMAND_FAILED, "nobody rang within %g s", limit / 1000.0);
 }
 
@@ -93,7 +105,7 @@ enum command_status command_wait(struct client *c, int n, char **words)
 	if (status == COMMAND_OK && n > 2)
 		status = get_seconds(c, words[2], &limit);
 	if (status == COMMAND_OK)
-		status = need_vector(c, ivshmem_id(c->peer), wanted == ANY_VECTOR ? 0 : wanted);
+		status = need_own_vector(c, wanted == ANY_VECTOR ? 0 : wanted);
 	if (status == COMMAND_OK)
 		status = wait_for(c, wanted, limit, &vector);
 	if (status != COMMAND_OK)
@@ -131,7 +143,11 @@ enum command_status command_answer(struct client *c, int n, char **words)
 	if (status == COMMAND_OK && n > 2)
 		status = get_seconds(c, words[2], &limit);
 	if (status == COMMAND_OK)
-		status = need_vector(c, ivshmem_id(c->peer), 0);
+		status = need_own_vector(c, 0);
+	if (status == COMMAND_OK && peer == ANSWER_LAST &&
+		!(ivshmem_capabilities(c->peer) & IVSHMEM_CAP_PEER_LIST))
+		status = command_fail(c, COMMAND_FAILED,
+			"name the peer to answer: a guest is not told who joined last");
 	if (status != COMMAND_OK)
 		return status;
 
@@ -250,6 +266,6 @@ enum command_status command_ping(struct client *c, int n, char **words)
 	if (status == COMMAND_OK)
 		status = need_vector(c, peer, vector);
 	if (status == COMMAND_OK)
-		status = need_vector(c, ivshmem_id(c->peer), vector);
+		status = need_own_vector(c, vector);
 	return status == COMMAND_OK ? ping(c, peer, count, vector) : status;
 }
