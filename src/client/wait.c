@@ -38,38 +38,28 @@
 #define SPIN_NS          50000
 #define SPIN_BACKOFF_MAX 1023
 
-static unsigned load(const unsigned *value)
-{
-	return __atomic_load_n(value, __ATOMIC_RELAXED);
-}
-
-static void store(unsigned *value, unsigned to)
-{
-	__atomic_store_n(value, to, __ATOMIC_RELAXED);
-}
-
 /* As doorbell_take(), but does not give up at once. */
 static int spin(struct client *client, int bell, uint64_t *count)
 {
-	unsigned skip = load(&client->spin_skip);
+	unsigned skip = __atomic_load_n(&client->spin_skip, __ATOMIC_RELAXED);
 	if (skip > 0) {
-		store(&client->spin_skip, skip - 1);
+		__atomic_store_n(&client->spin_skip, skip - 1, __ATOMIC_RELAXED);
 		return 0;
 	}
 	uint64_t end = clock_ns() + SPIN_NS;
 	do {
 		int taken = doorbell_take(bell, count);
 		if (taken != 0) {
-			store(&client->spin_backoff, 0);
+			__atomic_store_n(&client->spin_backoff, 0, __ATOMIC_RELAXED);
 			return taken;
 		}
 	} while (clock_ns() < end);
 
-	unsigned backoff = load(&client->spin_backoff);
+	unsigned backoff = __atomic_load_n(&client->spin_backoff, __ATOMIC_RELAXED);
 	if (backoff < SPIN_BACKOFF_MAX)
 		backoff = 2 * backoff + 1;
-	store(&client->spin_backoff, backoff);
-	store(&client->spin_skip, backoff);
+	__atomic_store_n(&client->spin_backoff, backoff, __ATOMIC_RELAXED);
+	__atomic_store_n(&client->spin_skip, backoff, __ATOMIC_RELAXED);
 	return 0;
 }
 

@@ -68,9 +68,11 @@ static struct pci_commands bind_to(const struct checkup *checkup, const char *dr
 static struct checkup_result name_several(const struct pci_function *list, int count)
 {
 	char names[LISTED * (PCI_ADDRESS_SIZE + 1)] = "";
+	size_t used = 0;
 
 	for (int i = 0; i < count && i < LISTED; i++)
-		strcat(strcat(names, " "), list[i].address);
+		used += (size_t)snprintf(
+			names + used, sizeof(names) - used, " %s", list[i].address);
 	return checkup_advise(checkup_found(CHECKUP_FAILED, "%d ivshmem devices:%s", count, names),
 		"choose one: ivshmem-client --uri auto:%s doctor", list[0].address);
 }
@@ -509,7 +511,8 @@ struct checkup_result checkup_bandwidth(
 {
 	char read[24], write[24], ram_read[24], ram_write[24];
 	bool slow = is_slow(memory->read_bandwidth, memory->ram_read_bandwidth) ||
-		is_slow(memory->write_bandwidth, memory->ram_write_bandwidth);
+		(memory->write_bandwidth > 0 && /* else it could not be measured */
+			is_slow(memory->write_bandwidth, memory->ram_write_bandwidth));
 
 	struct checkup_result result = checkup_found(slow ? CHECKUP_FAILED : CHECKUP_OK,
 		"read %s/s, write %s/s; ordinary memory: %s/s, %s/s",

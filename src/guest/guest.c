@@ -195,7 +195,8 @@ static unsigned find_capabilities(const struct guest *guest, bool read_only)
 		(guest->timed ? IVSHMEM_CAP_TIMED_WAIT : IVSHMEM_CAP_INTERRUPT) |
 		(read_only ? 0u : IVSHMEM_CAP_WRITE) |
 		(guest_region_fd(guest) >= 0 ? IVSHMEM_CAP_REGION_FD : 0u) |
-		(bandwidth_is_fast(guest->region, guest->size) ? IVSHMEM_CAP_FAST_REGION : 0u);
+		(bandwidth_is_fast(guest->region, (size_t)guest->size) ? IVSHMEM_CAP_FAST_REGION
+								       : 0u);
 }
 
 static int open_device(struct guest *guest, const struct guest_system *system, const char *rest,
@@ -310,7 +311,7 @@ static int find_only(
 int guest_choose(const struct guest_system *system, const char *rest, enum guest_way *way,
 	char address[PCI_ADDRESS_SIZE], struct guest_error *error)
 {
-	struct pci_function function;
+	struct pci_function function = {0};
 	int err = rest[0] ? parse_address(rest, address, error) : 0;
 	if (err == 0)
 		err = rest[0] ? find_function(system, address, &function, error)

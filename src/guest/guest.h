@@ -31,7 +31,7 @@ struct guest_error {
 
 /* An own vector. */
 struct guest_vector {
-	int fd;           /* a UIO device or an eventfd, non-blocking; -1: not of this handle */
+	int fd;           /* a UIO device or a non-blocking eventfd; -1: not of this handle */
 	uint32_t counted; /* GUEST_UIO: the driver's counter, as far as it has been reported */
 	uint32_t early;   /* GUEST_UIO: rings from before guest_open(), not reported yet */
 	bool handed_out;  /* by guest_vector_fd() */

@@ -2,9 +2,10 @@
 /* ivshmem devices in sysfs. */
 #include "guest/pci.h"
 
+#include "base/parse.h"
+
 #include <ivshmem/abi.h>
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,8 @@ enum {
 	MSIX_ENABLE = 0x8000,
 	MAX_CAPABILITIES = (CONFIG_SIZE - CONFIG_OPEN) / 4,
 };
+
+#define RESOURCE_UNSET 0x20000000u /* the kernel's: has no address */
 
 /* ---- small files ---- */
 
@@ -75,7 +78,7 @@ int sysfs_line(char *line, size_t size, const char *format, ...)
 
 int sysfs_number(uint64_t *value, const char *format, ...)
 {
-	char line[32], *end;
+	char line[32];
 	va_list args;
 
 	va_start(args, format);
@@ -83,9 +86,7 @@ int sysfs_number(uint64_t *value, const char *format, ...)
 	va_end(args);
 	if (err < 0)
 		return err;
-	errno = 0;
-	*value = strtoull(line, &end, 0);
-	return !isdigit((unsigned char)line[0]) || errno || end == line || *end != '\0' ? -EIO : 0;
+	return parse_uint(line, 0, UINT64_MAX, value) < 0 ? -EIO : 0;
 }
 
 /* ---- one device ---- */
@@ -109,25 +110,46 @@ bool pci_address(const char *text, char address[PCI_ADDRESS_SIZE])
 }
 
 /* The file `resource`: a line for each BAR, "START END FLAGS". */
+struct resource {
+	uint64_t start, size;
+};
+
+/* A BAR's line: its first and last address and the kernel's flags, in hexadecimal. */
+static bool parse_resource(const char *line, struct resource *one)
+{
+	unsigned long long numbers[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		char *end;
+		numbers[i] = strtoull(line, &end, 16);
+		if (end == line)
+			return false;
+		line = end;
+	}
+	bool placed = numbers[1] > numbers[0] && !(numbers[2] & RESOURCE_UNSET);
+	*one = (struct resource){numbers[0], placed ? numbers[1] - numbers[0] + 1 : 0};
+	return true;
+}
+
 static void read_resources(const struct guest_system *system, struct pci_function *function)
 {
 	char path[PATH_MAX];
-	unsigned long long start, end, flags;
+	struct resource one;
+	char line[128];
 
 	snprintf(path, sizeof(path), "%s/" DEVICES "/%s/resource", system->sys, function->address);
 	FILE *file = fopen(path, "re");
 	if (!file)
 		return;
 	for (unsigned bar = 0; bar <= IVSHMEM_BAR_MEMORY; bar++) {
-		if (fscanf(file, "%llx %llx %llx", &start, &end, &flags) != 3)
+		if (!fgets(line, sizeof(line), file) || !parse_resource(line, &one))
 			break;
-		uint64_t size = end > start ? end - start + 1 : 0;
 		if (bar == IVSHMEM_BAR_REGISTERS) {
-			function->registers = start;
-			function->registers_size = size;
+			function->registers = one.start;
+			function->registers_size = one.size;
 		} else if (bar == IVSHMEM_BAR_MEMORY) {
-			function->region = start;
-			function->region_size = size;
+			function->region = one.start;
+			function->region_size = one.size;
 		}
 	}
 	fclose(file);
@@ -171,7 +193,7 @@ static bool has_msi_interrupts(const struct guest_system *system, const char *ad
 static void read_config(const struct guest_system *system, struct pci_function *function)
 {
 	char path[PATH_MAX];
-	uint8_t config[CONFIG_SIZE];
+	uint8_t config[CONFIG_SIZE] = {0};
 
 	function->msix_vectors = -1;
 	function->msix_enabled = has_msi_interrupts(system, function->address);
@@ -208,15 +230,17 @@ static void read_driver(const struct guest_system *system, struct pci_function *
 
 int pci_read(const struct guest_system *system, const char *address, struct pci_function *function)
 {
-	uint64_t vendor, device, revision;
+	uint64_t vendor = 0, device = 0, revision;
 
 	memset(function, 0, sizeof(*function));
 	if (!pci_address(address, function->address))
 		return -ENODEV;
 	address = function->address;
-	if (sysfs_number(&vendor, "%s/" DEVICES "/%s/vendor", system->sys, address) < 0 ||
-		sysfs_number(&device, "%s/" DEVICES "/%s/device", system->sys, address) < 0)
-		return -ENODEV;
+	int err = sysfs_number(&vendor, "%s/" DEVICES "/%s/vendor", system->sys, address);
+	if (err == 0)
+		err = sysfs_number(&device, "%s/" DEVICES "/%s/device", system->sys, address);
+	if (err < 0)
+		return err == -ENOENT ? -ENODEV : err;
 	if (vendor != IVSHMEM_PCI_VENDOR_ID || device != IVSHMEM_PCI_DEVICE_ID)
 		return -EMEDIUMTYPE;
 	if (sysfs_number(&revision, "%s/" DEVICES "/%s/revision", system->sys, address) == 0)

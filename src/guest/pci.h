@@ -22,12 +22,12 @@ struct pci_function {
 	char address[PCI_ADDRESS_SIZE];
 	char driver[32]; /* "" if none is bound */
 	unsigned revision;
+	int msix_vectors; /* from configuration space, which only root can read whole: -1: unknown;
+			     0: no MSI-X */
 	uint64_t registers, region;           /* physical addresses of BAR0 and BAR2 */
 	uint64_t registers_size, region_size; /* bytes; 0: there is no such BAR */
-	/* From configuration space, whose second half only root can read. */
 	bool memory_enabled, bus_master;
-	int msix_vectors;  /* -1: unknown; 0: no MSI-X */
-	bool msix_enabled; /* likewise seen by any user, through the driver's list of interrupts */
+	bool msix_enabled; /* any user sees it by the driver's list of interrupts */
 	bool intx;         /* has an interrupt pin */
 };
 

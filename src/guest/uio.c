@@ -19,7 +19,6 @@
 #include "base/parse.h"
 #include "guest/internal.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -46,17 +45,19 @@ static bool is_uio(const char *text)
 /* ivshmem-0000:00:04.0.3, as the module names its devices. */
 static bool parse_vector(const char *text, struct uio_name *name)
 {
-	const size_t digits = strlen(PREFIX) + PCI_ADDRESS_SIZE; /* and the dot */
-	char address[PCI_ADDRESS_SIZE];
+	const char *number = strrchr(text, '.');
+	char address[PCI_ADDRESS_SIZE], canonical[64];
 	uint64_t vector;
 
-	if (strlen(text) <= digits || strncmp(text, PREFIX, strlen(PREFIX)) != 0 ||
-		text[digits - 1] != '.' || !isdigit((unsigned char)text[digits]) ||
-		parse_uint(text + digits, 0, INT_MAX, &vector) < 0)
+	if (strncmp(text, PREFIX, strlen(PREFIX)) != 0 || !number ||
+		parse_uint(number + 1, 0, INT_MAX, &vector) < 0)
 		return false;
 	snprintf(address, sizeof(address), "%s", text + strlen(PREFIX));
+	if (!pci_address(address, name->address))
+		return false;
 	name->vector = (int)vector;
-	return pci_address(address, name->address);
+	snprintf(canonical, sizeof(canonical), PREFIX "%s.%d", name->address, name->vector);
+	return strcmp(text, canonical) == 0;
 }
 
 /* Which vector a UIO device is. */

@@ -46,11 +46,6 @@ static uint32_t load(const volatile char *slot, enum ivshmem_meeting word)
 	return le32toh(__atomic_load_n(at, __ATOMIC_ACQUIRE));
 }
 
-static void store(volatile char *slot, enum ivshmem_meeting word, uint32_t value)
-{
-	__atomic_store_n((volatile uint32_t *)(slot + word), htole32(value), __ATOMIC_RELEASE);
-}
-
 /* False if its owner is just writing it, or has never done so. */
 static bool read_slot(const volatile char *slot, struct slot *said)
 {
@@ -66,18 +61,27 @@ static bool read_slot(const volatile char *slot, struct slot *said)
 }
 
 /* Say it, unless the slot does: whoever starts may have cleared the memory. */
-static void say(volatile char *slot, const struct slot *what)
+static void say(const struct meeting *meeting)
 {
+	const struct slot *me = &meeting->me;
+	const struct {
+		enum ivshmem_meeting word;
+		uint32_t value;
+	} words[] = {
+		{IVSHMEM_MEETING_SESSION, 0},
+		{IVSHMEM_MEETING_ID, me->id},
+		{IVSHMEM_MEETING_FLAGS, me->flags},
+		{IVSHMEM_MEETING_SEEN, me->seen},
+		{IVSHMEM_MEETING_HEARD, me->heard},
+		{IVSHMEM_MEETING_SESSION, me->session},
+	};
 	struct slot said;
 
-	if (read_slot(slot, &said) && memcmp(&said, what, sizeof(said)) == 0)
+	if (read_slot(meeting->mine, &said) && memcmp(&said, me, sizeof(said)) == 0)
 		return;
-	store(slot, IVSHMEM_MEETING_SESSION, 0);
-	store(slot, IVSHMEM_MEETING_ID, what->id);
-	store(slot, IVSHMEM_MEETING_FLAGS, what->flags);
-	store(slot, IVSHMEM_MEETING_SEEN, what->seen);
-	store(slot, IVSHMEM_MEETING_HEARD, what->heard);
-	store(slot, IVSHMEM_MEETING_SESSION, what->session);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		__atomic_store_n((volatile uint32_t *)(meeting->mine + words[i].word),
+			htole32(words[i].value), __ATOMIC_RELEASE);
 }
 
 static uint32_t new_session(void)
@@ -164,7 +168,7 @@ static int meet(struct meeting *meeting, uint64_t deadline)
 		int news = look(meeting);
 		if (news < 0)
 			return news;
-		say(meeting->mine, me);
+		say(meeting);
 		if (is_complete(meeting))
 			return 0;
 		ring(meeting);
@@ -183,7 +187,7 @@ static int meet(struct meeting *meeting, uint64_t deadline)
 
 static int check(const struct ivshmem_peer *peer, uint64_t offset, unsigned seat)
 {
-	const uint64_t size = 2 * IVSHMEM_MEETING_SLOT;
+	const uint64_t size = UINT64_C(2) * IVSHMEM_MEETING_SLOT;
 
 	if (offset % IVSHMEM_MEETING_SLOT != 0 || peer->size < size || offset > peer->size - size ||
 		seat > 1)
@@ -216,8 +220,8 @@ int ivshmem_meet(struct ivshmem_peer *peer, uint64_t offset, unsigned seat, unsi
 		struct meeting meeting = {
 			.peer = peer,
 			.vector = vector,
-			.mine = slots + seat * IVSHMEM_MEETING_SLOT,
-			.theirs = slots + !seat * IVSHMEM_MEETING_SLOT,
+			.mine = slots + (size_t)seat * IVSHMEM_MEETING_SLOT,
+			.theirs = slots + (size_t)!seat * IVSHMEM_MEETING_SLOT,
 			.me = introduce(peer),
 		};
 		err = meet(&meeting, deadline_after(timeout_ms));

@@ -26,7 +26,7 @@ static void read_chunk(void *chunk, size_t size)
 
 static void write_chunk(void *chunk, size_t size)
 {
-	for (size_t at = 0; at < size; at += LINE)
+	for (size_t at = 0; at + sizeof(uint32_t) <= size; at += LINE)
 		__atomic_fetch_add((uint32_t *)((char *)chunk + at), 0, __ATOMIC_RELAXED);
 }
 

@@ -53,7 +53,7 @@ static void test_hostile_mtrr(void **state)
 		"\n",
 		"uncachable\n",
 		"reg02: base=0x0c0000000\n",
-		"reg02: base=0x0c0000000 (), size= 1024MB, count=1: uncachable\n",
+		"reg02: base=0x0c0000000 (), size= 1024MB, count=1: write-back\n",
 		"reg02: base=here ( 3072MB), size= 1024MB, count=1: uncachable\n",
 		"reg02: base=0x0c0000000 ( 3072MB), size= many, count=1: uncachable\n",
 		"reg02: base=0x0c0000000 ( 3072MB), size= 1024MB, count=1:\n",
