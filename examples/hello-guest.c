@@ -60,14 +60,17 @@ static int say(struct hello *hello, unsigned round)
 static int hear(struct hello *hello, unsigned round)
 {
 	char text[sizeof(hello->from->text)]; /* others write at any time: copy once, then use it */
+	time_t start = time(NULL);
 
 	/* First look, then wait: a doorbell may have rung before, and one can come for nothing. */
 	while (__atomic_load_n(&hello->from->round, __ATOMIC_ACQUIRE) != round) {
 		uint64_t count = 0;
 		int rung = ivshmem_wait(hello->peer, 0, TIMEOUT_MS, &count);
-		if (rung == 0)
+		if (rung == 0 || time(NULL) - start > TIMEOUT_MS / 1000) {
 			errno = ETIMEDOUT;
-		if (rung <= 0)
+			rung = -1;
+		}
+		if (rung < 0)
 			return fail("waiting");
 		hello->rings += count;
 	}

@@ -22,7 +22,9 @@
  *
  * Threads: a handle may be used by one thread at a time; different handles are independent. The one
  * exception: once its own vectors have arrived, several threads may at the same time be in
- * ivshmem_wait(), each for another vector, and in ivshmem_notify(). The library keeps no global
+ * ivshmem_wait(), each for another vector, and in ivshmem_notify(). Meanwhile nobody may be in
+ * ivshmem_dispatch(): on a host let them come out now and then for that, or the server's messages
+ * pile up. The library keeps no global
  * state, starts no thread, installs no signal handler, changes no process limit and prints nothing.
  *
  * Descriptors: everything a handle holds is close-on-exec and is closed by ivshmem_close(). The
@@ -66,7 +68,8 @@ enum ivshmem_capability {
 /*
  * Callbacks, called only from within ivshmem_dispatch(), and from ivshmem_wait() while it waits for
  * a vector that has not arrived yet. Each may be NULL. A callback may call any function of this
- * header on the handle except ivshmem_dispatch(), ivshmem_wait() and ivshmem_close().
+ * header on the handle except ivshmem_dispatch(), ivshmem_wait(), ivshmem_meet() and
+ * ivshmem_close().
  */
 struct ivshmem_listener {
 	/* The first vector of peer `id` has arrived; the others follow one by one (the protocol
@@ -159,7 +162,9 @@ struct ivshmem_params {
  * protocol or speaks another version), EUSERS (server refused: full), EFBIG (over map_limit),
  * EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one), ENOTUNIQ (auto: and
  * several devices), ENXIO (the device is not bound to that driver), EBUSY (vfio: somebody else has
- * it; pci: a driver has it), EAGAIN (the device has no ID yet: its server is not there).
+ * it, or a device of its IOMMU group has another driver; pci: a driver has it), EPERM (pci: the
+ * kernel is locked down; vfio: the IOMMU does not remap interrupts), EAGAIN (the device has no ID
+ * yet: its server is not there), EINTR, EIO (sysfs says what it never should).
  * Source: docs/protocol.md, sections 2.2 and 2.3.
  */
 struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *params);
@@ -185,7 +190,8 @@ int ivshmem_region_fd(const struct ivshmem_peer *peer);
 
 /*
  * Descriptor to poll for reading (an epoll instance; it stays the same for the life of the handle).
- * When it is readable call ivshmem_dispatch(). Never fails; without a server it is never readable.
+ * When it is readable call ivshmem_dispatch(). Never fails; with shm: and file: it is never
+ * readable.
  */
 int ivshmem_get_fd(const struct ivshmem_peer *peer);
 
@@ -196,7 +202,9 @@ int ivshmem_get_fd(const struct ivshmem_peer *peer);
  * Returns the number of server messages and interrupts handled, the loss of the server being one;
  * 0 means that the time passed.
  * errno: EINTR (a signal came while waiting), EMFILE (no descriptor free for a message: the server
- * is taken as lost). Losing the server is a callback, not an error.
+ * is taken as lost), ENODEV (in a guest: the driver has been unbound, or the device unplugged; from
+ * then on always, while ivshmem_get_fd() becomes readable for it only once). Losing the server is a
+ * callback, not an error.
  */
 int ivshmem_dispatch(struct ivshmem_peer *peer, int timeout_ms);
 
@@ -209,8 +217,8 @@ int ivshmem_peers(const struct ivshmem_peer *peer, unsigned *ids, size_t n);
 
 /*
  * Number of vectors on which `id` can be rung; for the own ID, the number of own vectors received
- * so far. errno: ENOENT (no such peer), ENOTSUP (transport cannot tell: a guest knows its own
- * only).
+ * so far (in a guest, those of the device, of which uio:NAME.VECTOR can wait for one only). errno:
+ * ENOENT (no such peer), ENOTSUP (transport cannot tell: a guest knows its own only).
  */
 int ivshmem_vectors(const struct ivshmem_peer *peer, unsigned id);
 
@@ -234,12 +242,13 @@ int ivshmem_notify(struct ivshmem_peer *peer, unsigned id, unsigned vector);
  * While answers keep coming within microseconds it looks for up to 50 us before it sleeps.
  * With IVSHMEM_CAP_TIMED_WAIT nobody can tell whether it was rung: it sleeps for `poll_us`, or for
  * `timeout_ms` if that is less, and if time remains returns 1 with *count 0, for a look at the
- * memory. So `while (!there_is_work) ivshmem_wait(...)` is right everywhere.
- * Returns 1 if rung, 0 if the time passed.
- * errno: EINTR, ENOTSUP (neither IVSHMEM_CAP_INTERRUPT nor IVSHMEM_CAP_TIMED_WAIT), EINVAL (vector
- * above the limit, or not of this handle), ENOENT (the server is gone and the vector will never
- * arrive), EPROTO (the server gave something else than a doorbell), ENODEV (the driver has been
- * unbound, or the device unplugged).
+ * memory. So `while (!there_is_work) ivshmem_wait(...)` is right everywhere; but `timeout_ms`
+ * limits one call, and whoever wants the loop to end looks at a clock of his own. Returns 1 if
+ * rung, 0 if the time passed. errno: EINTR (a signal handler has run; over uio: and without a limit
+ * not if it was installed with SA_RESTART, as signal() does), ENOTSUP (neither
+ * IVSHMEM_CAP_INTERRUPT nor IVSHMEM_CAP_TIMED_WAIT), EINVAL (vector above the limit, or not of this
+ * handle), ENOENT (the server is gone and the vector will never arrive), EPROTO (the server gave
+ * something else than a doorbell), ENODEV (the driver has been unbound, or the device unplugged).
  */
 int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uint64_t *count);
 
@@ -247,8 +256,9 @@ int ivshmem_wait(struct ivshmem_peer *peer, unsigned vector, int timeout_ms, uin
  * The descriptor of own vector `vector`, for a loop that wants one source per vector: readable when
  * rung. Take the rings with ivshmem_wait(peer, vector, 0, &count), the same for every transport.
  * (On a host and over vfio: it is an eventfd; over uio: a UIO device.) After this call
- * ivshmem_dispatch() leaves the vector alone. Owned by the handle.
- * errno: EAGAIN (not arrived yet), EINVAL (not of this handle), ENOTSUP (no IVSHMEM_CAP_INTERRUPT).
+ * ivshmem_dispatch() leaves the vector alone. Owned by the handle. In a guest take rings once
+ * before the first poll: those from before ivshmem_open() do not make it readable. errno: EAGAIN
+ * (not arrived yet), EINVAL (not of this handle), ENOTSUP (no IVSHMEM_CAP_INTERRUPT).
  */
 int ivshmem_vector_fd(struct ivshmem_peer *peer, unsigned vector);
 
@@ -265,9 +275,11 @@ int ivshmem_connected(const struct ivshmem_peer *peer);
 
 /*
  * Meet one other party that calls this too, whichever of the two starts first. When it returns,
- * both know each other's ID, and a doorbell has got through in each direction that has doorbells.
- * This is how a guest learns whom to ring, and how nobody's first ring is lost on the way through
- * a server and two VMMs. A party that is started again meets whoever calls this again.
+ * both know each other's ID, and since they know it the vector has been rung at each of the two
+ * that can be rung. This is how a guest learns whom to ring, and how nobody's first ring is lost on
+ * the way through a server and two VMMs. A party that is started again meets whoever calls this
+ * again. It is no barrier: one may return while the other still has a moment to go, the other's
+ * last ring may come after both have, and who rang a vector nobody can tell.
  *
  * The two agree on 128 bytes of the region at `offset` (a multiple of 64; any content), on who has
  * `seat` 0 and who 1, and each on the own vector `vector` to be rung on, which must be the same.
@@ -295,8 +307,8 @@ enum ivshmem_cache {
 struct ivshmem_memory {
 	size_t struct_size; /* set it to sizeof(struct ivshmem_memory) */
 	int cache;          /* enum ivshmem_cache, as far as the kernel tells */
-	/* Of the region. For writing 0 if it is read-only, or cannot be measured (vfio: on
-	 * aarch64). */
+	/* Of the region. For writing 0 if it is read-only or not cached: then it is not measured.
+	 */
 	uint64_t read_bandwidth, write_bandwidth;
 	uint64_t ram_read_bandwidth, ram_write_bandwidth; /* of ordinary memory, the same way */
 };

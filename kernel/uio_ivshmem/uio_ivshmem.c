@@ -49,7 +49,7 @@ MODULE_PARM_DESC(max_vectors, "most interrupt vectors to use of a device (defaul
 struct ivshmem {
 	struct pci_dev *pdev;
 	void __iomem *registers;
-	struct resource tail;	/* of the registers' page */
+	struct resource tails[2];	/* of the last pages of registers and memory */
 	unsigned int vectors;	/* that can interrupt: 0 for ivshmem-plain */
 	bool intx;
 	struct uio_info **uio;	/* one for each vector, at least one */
@@ -132,28 +132,30 @@ static void ivshmem_release_tail(void *data)
 }
 
 /*
- * A process maps the whole page of the registers, which may be only a part of it: nothing of
- * another device may be there, now or later.
+ * A process maps whole pages, of which a BAR may take only a part: nothing of another device may be
+ * there as long as the driver is bound.
  */
-static int ivshmem_claim_page(struct ivshmem *ivshmem)
+static int ivshmem_claim_pages(struct ivshmem *ivshmem, int bar, struct resource *tail)
 {
 	struct pci_dev *pdev = ivshmem->pdev;
-	struct resource *registers = &pdev->resource[IVSHMEM_BAR_REGISTERS];
+	struct resource *res = &pdev->resource[bar];
 
-	if (!PAGE_ALIGNED(registers->start))
+	if (!devm_request_mem_region(&pdev->dev, res->start, resource_size(res), "uio_ivshmem"))
 		return -EBUSY;
-	if (PAGE_ALIGNED(registers->end + 1))
+	if (!PAGE_ALIGNED(res->start))
+		return -EBUSY;
+	if (PAGE_ALIGNED(res->end + 1))
 		return 0;
 
-	ivshmem->tail = (struct resource) {
+	*tail = (struct resource) {
 		.name = pci_name(pdev),
-		.start = registers->end + 1,
-		.end = ALIGN(registers->end, PAGE_SIZE) - 1,
-		.flags = registers->flags,
+		.start = res->end + 1,
+		.end = ALIGN(res->end, PAGE_SIZE) - 1,
+		.flags = res->flags,
 	};
-	if (request_resource(registers->parent, &ivshmem->tail))
+	if (request_resource(res->parent, tail))
 		return -EBUSY;
-	return devm_add_action_or_reset(&pdev->dev, ivshmem_release_tail, &ivshmem->tail);
+	return devm_add_action_or_reset(&pdev->dev, ivshmem_release_tail, tail);
 }
 
 static int ivshmem_map_registers(struct ivshmem *ivshmem)
@@ -167,10 +169,12 @@ static int ivshmem_map_registers(struct ivshmem *ivshmem)
 	    !pci_resource_len(pdev, IVSHMEM_BAR_MEMORY))
 		return dev_err_probe(&pdev->dev, -ENODEV, "no registers or no memory\n");
 
-	err = ivshmem_claim_page(ivshmem);
+	err = ivshmem_claim_pages(ivshmem, IVSHMEM_BAR_REGISTERS, &ivshmem->tails[0]);
+	if (!err)
+		err = ivshmem_claim_pages(ivshmem, IVSHMEM_BAR_MEMORY, &ivshmem->tails[1]);
 	if (err)
 		return dev_err_probe(&pdev->dev, err,
-				     "registers share a page with another device: boot with pci=resource_alignment=pci:%04x:%04x\n",
+				     "registers or memory share a page with another device: boot with pci=resource_alignment=pci:%04x:%04x\n",
 				     IVSHMEM_VENDOR_ID, IVSHMEM_DEVICE_ID);
 
 	ivshmem->registers = pcim_iomap(pdev, IVSHMEM_BAR_REGISTERS, 0);

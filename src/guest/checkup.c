@@ -473,6 +473,9 @@ static struct checkup_result advise_cache(
 			"nothing here explains it: on the host, ivshmem-client --uri unix:PATH "
 			"doctor measures the same memory; use KVM (-accel kvm)");
 	int number = cache_mtrr(checkup->system, function->region, function->region_size);
+	if (number < 0 && number != -ENOENT)
+		return checkup_advise(
+			result, "as root: ivshmem-client doctor, which then can read /proc/mtrr");
 	if (number < 0)
 		return checkup_advise(result,
 			"a program maps it through sysfs or /dev/mem meanwhile: end it; "
@@ -509,15 +512,16 @@ static bool is_slow(uint64_t bandwidth, uint64_t ordinary)
 struct checkup_result checkup_bandwidth(
 	const struct checkup *checkup, const struct ivshmem_memory *memory)
 {
-	char read[24], write[24], ram_read[24], ram_write[24];
+	char read[24], size[24], write[32] = "not measured", ram_read[24], ram_write[24];
 	bool slow = is_slow(memory->read_bandwidth, memory->ram_read_bandwidth) ||
 		(memory->write_bandwidth > 0 && /* else it could not be measured */
 			is_slow(memory->write_bandwidth, memory->ram_write_bandwidth));
 
+	if (memory->write_bandwidth > 0)
+		snprintf(write, sizeof(write), "%s/s", format_size(memory->write_bandwidth, size));
 	struct checkup_result result = checkup_found(slow ? CHECKUP_FAILED : CHECKUP_OK,
-		"read %s/s, write %s/s; ordinary memory: %s/s, %s/s",
-		format_size(memory->read_bandwidth, read),
-		format_size(memory->write_bandwidth, write),
+		"read %s/s, write %s; ordinary memory: %s/s, %s/s",
+		format_size(memory->read_bandwidth, read), write,
 		format_size(memory->ram_read_bandwidth, ram_read),
 		format_size(memory->ram_write_bandwidth, ram_write));
 	if (!slow)

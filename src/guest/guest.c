@@ -8,7 +8,8 @@
  * register rings.
  *
  * Registers are mapped as one page, whatever their size: it is all that any of the drivers can
- * map, and the driver sees to it that nothing else is in it.
+ * map. uio_ivshmem and vfio-pci see to it that they are at its start and nothing else is in it;
+ * without a driver they are where their address says.
  *
  * A device without interrupts whose ID is 0 is ivshmem-plain: no server, no ID, no doorbell. (The
  * first peer of a server has that ID too, but a device that joins one has interrupts, unless it was
@@ -97,6 +98,9 @@ static int explain_map(struct guest_error *error, int err, const char *name, con
 		remedy = ": be root; a kernel in lockdown (secure boot) allows it to drivers only";
 	else if (err == -ENOMEM)
 		remedy = ": raise the limit of address space (ulimit -v)";
+	else if (err == -EINVAL)
+		remedy = ": do registers share a page with another device? Boot with "
+			 "pci=resource_alignment=pci:1af4:1110";
 	return guest_fail(error, err, "mapping the %s from %s: %m%s", what, name, remedy);
 }
 
@@ -109,8 +113,9 @@ int guest_map_registers(
 
 	if (err < 0)
 		return explain_map(error, err, name, "registers");
-	guest->registers = address;
-	guest->registers_size = size;
+	uint64_t in_page = guest->way == GUEST_PCI ? guest->function.registers % size : 0;
+	guest->page = address;
+	guest->registers = (volatile uint32_t *)((char *)address + in_page);
 	return 0;
 }
 
@@ -179,7 +184,8 @@ static int find_id(struct guest *guest, int timeout_ms, struct guest_error *erro
 			return guest_fail(error, -EAGAIN,
 				"%s has no ID yet: start the server that its VMM is to connect to",
 				address);
-		nanosleep(&pause, NULL);
+		if (nanosleep(&pause, NULL) < 0)
+			return guest_fail(error, -errno, "waiting for the ID of %s: %m", address);
 	}
 	if (id > IVSHMEM_MAX_ID)
 		return guest_fail(error, -EPROTO,
@@ -263,7 +269,7 @@ void guest_close(struct guest *guest)
 	free(guest->vectors);
 	free(guest->events);
 	close_files((const int[]){guest->epoll, guest->early, guest->gone}, 3);
-	region_unmap((void *)guest->registers, guest->registers_size);
+	region_unmap(guest->page, (uint64_t)sysconf(_SC_PAGESIZE));
 	region_unmap(guest->region, guest->size);
 	close_files(guest->files, sizeof(guest->files) / sizeof(guest->files[0]));
 }
@@ -284,7 +290,7 @@ static int fail_several(struct guest_error *error, const struct pci_function *li
 	char size[24];
 
 	n = (size_t)snprintf(error->text, room,
-		"%d ivshmem devices: choose one as in auto:%s:", count, list[0].address);
+		"%d ivshmem devices: choose one, as in auto:%s, of:", count, list[0].address);
 	for (int i = 0; i < count && i < LISTED && n < room; i++)
 		n += (size_t)snprintf(error->text + n, room - n, "%s %s (%s, %s)",
 			i == 0 ? "" : ",", list[i].address, format_size(list[i].region_size, size),

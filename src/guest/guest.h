@@ -49,8 +49,8 @@ struct guest {
 	unsigned max_vectors, poll_us;
 	unsigned capabilities;
 
+	void *page; /* that the registers are in */
 	volatile uint32_t *registers;
-	uint64_t registers_size; /* mapped */
 	void *region;
 	uint64_t size;
 	int id;     /* -1: none */
@@ -62,6 +62,7 @@ struct guest {
 	int gone; /* GUEST_VFIO: readable once the driver wants the device back; -1: none */
 
 	/* The loop. */
+	bool lost; /* it has said that the device is gone */
 	int epoll;
 	int early;                  /* readable while early rings are to be dispatched; -1: none */
 	struct epoll_event *events; /* room for all that is watched */

@@ -16,6 +16,7 @@
  * The file blocks, so that a wait without a limit is a single read(), which is all that a program
  * without this library would do. Whoever may not block polls first.
  */
+#include "base/clock.h"
 #include "base/parse.h"
 #include "guest/internal.h"
 
@@ -26,10 +27,13 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DRIVER "uio_ivshmem"
 #define PREFIX "ivshmem-"
+
+#define COUNT_POLL_MS 10
 
 /* Of the kernel's devices. */
 #define UIO_NAME_SIZE 16
@@ -190,6 +194,22 @@ static int open_vectors(struct guest *guest, const struct guest_system *system, 
 	return err;
 }
 
+/* How many vectors the driver uses. It says so last of all, when it has told udev of each. */
+static int read_count(const struct guest *guest, const struct guest_system *system, int timeout_ms,
+	uint64_t *count)
+{
+	const struct timespec pause = {.tv_nsec = COUNT_POLL_MS * 1000000L};
+	uint64_t deadline = deadline_after(timeout_ms);
+	int err;
+
+	while ((err = sysfs_number(count, "%s/bus/pci/devices/%s/ivshmem/vectors", system->sys,
+			guest->function.address)) == -ENOENT &&
+		deadline_left(deadline) != 0)
+		if (nanosleep(&pause, NULL) < 0)
+			return -errno;
+	return err;
+}
+
 int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 	const struct ivshmem_params *params, struct guest_error *error)
 {
@@ -198,8 +218,7 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 
 	if (strcmp(guest->function.driver, DRIVER) != 0)
 		return guest_fail_driver(error, system, &guest->function, DRIVER);
-	int err =
-		sysfs_number(&count, "%s/bus/pci/devices/%s/ivshmem/vectors", system->sys, address);
+	int err = read_count(guest, system, params->timeout_ms, &count);
 	if (err < 0)
 		return guest_fail(error, err, "%s/bus/pci/devices/%s/ivshmem/vectors: %m",
 			system->sys, address);

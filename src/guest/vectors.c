@@ -10,8 +10,8 @@
  * a UIO device readable, but an application that polls first must hear of them: as long as there
  * may be some, an eventfd of our own that is readable stays in the set.
  *
- * Once a device is gone all its vectors are readable for ever. The loop says so once and lets go of
- * them.
+ * Once a device is gone all its vectors are readable for ever. The loop then lets go of them, so
+ * that a program which only polls it is told once.
  */
 #include "base/clock.h"
 #include "guest/internal.h"
@@ -55,7 +55,7 @@ static void ignore(struct guest *guest, int fd)
 static int watch_all(struct guest *guest)
 {
 	bool early = false;
-	int err = watch(guest, guest->gone, GONE_EVENT);
+	int err = 0;
 
 	for (unsigned i = 0; err == 0 && i < guest->n_vectors; i++) {
 		err = watch(guest, guest->vectors[i].fd, i);
@@ -75,7 +75,8 @@ int vectors_start(struct guest *guest)
 	guest->events = calloc(guest->n_vectors + MORE_EVENTS, sizeof(*guest->events));
 	if (!guest->events)
 		return -ENOMEM;
-	return guest->listener.interrupt ? watch_all(guest) : 0;
+	int err = watch(guest, guest->gone, GONE_EVENT);
+	return err == 0 && guest->listener.interrupt ? watch_all(guest) : err;
 }
 
 static int take(struct guest *guest, struct guest_vector *vector, uint64_t *count)
@@ -143,6 +144,17 @@ static int await_rings(
 	return taken;
 }
 
+/* The same without waiting. */
+static int look(struct guest *guest, struct guest_vector *vector, uint64_t *count)
+{
+	int taken = take(guest, vector, count);
+
+	if (taken != 0 || guest->gone < 0)
+		return taken;
+	struct pollfd gone = {.fd = guest->gone, .events = POLLIN};
+	return poll(&gone, 1, 0) > 0 ? -ENODEV : 0;
+}
+
 int guest_wait(struct guest *guest, unsigned vector, int timeout_ms, uint64_t *count)
 {
 	uint64_t rings;
@@ -154,7 +166,7 @@ int guest_wait(struct guest *guest, unsigned vector, int timeout_ms, uint64_t *c
 	if (!own)
 		return -EINVAL;
 	if (timeout_ms == 0 || own->early > 0)
-		taken = take(guest, own, &rings);
+		taken = look(guest, own, &rings);
 	else
 		taken = await_rings(guest, own, timeout_ms, &rings);
 	if (taken > 0 && count)
@@ -233,6 +245,7 @@ static int dispatch_once(struct guest *guest, int timeout_ms)
 	if (!gone || handled > 0) /* it will still be gone the next time */
 		return handled;
 	ignore_all(guest);
+	guest->lost = true;
 	return -ENODEV;
 }
 
@@ -242,6 +255,8 @@ int guest_dispatch(struct guest *guest, int timeout_ms)
 	int left = timeout_ms;
 	int handled;
 
+	if (guest->lost)
+		return -ENODEV;
 	/* Rings that guest_wait() has taken can wake us for nothing. */
 	while ((handled = dispatch_once(guest, left)) == 0 && left != 0)
 		left = deadline_left(deadline);

@@ -101,7 +101,7 @@ static int open_group(struct guest *guest, const struct guest_system *system, co
 
 static int explain_join(struct guest_error *error, int err, const char *group)
 {
-	return guest_fail(error, err,
+	return guest_fail(error, err == -EINVAL ? -EBUSY : err,
 		"IOMMU group %s: %m: all its devices must have " DRIVER
 		" or no driver; ls /sys/kernel/iommu_groups/%s/devices",
 		group, group);
@@ -260,8 +260,10 @@ static int start_interrupts(
 	if (count > params->max_vectors)
 		count = params->max_vectors;
 	int err = vectors_allocate(guest, count);
-	if (err < 0 || guest->timed)
-		return err;
+	if (err < 0)
+		return guest_fail(error, err, "room for %u vectors: %m", count);
+	if (guest->timed)
+		return 0;
 
 	err = set_vectors(guest, guest->intx ? VFIO_PCI_INTX_IRQ_INDEX : VFIO_PCI_MSIX_IRQ_INDEX);
 	if (err < 0)

@@ -10,16 +10,14 @@
 #define SAMPLE_SIZE (1u << 20)
 #define LIMIT_MS    250 /* for each of the four */
 
-/* Atomic operations may fault in the memory of a device, which is what other processors than x86
- * call uncached. */
+/*
+ * Atomic operations are for cached memory: elsewhere they stop all processors of an x86 machine,
+ * and may fault on others.
+ */
 static bool can_write(const struct ivshmem_peer *peer, enum ivshmem_cache cache)
 {
-#if !defined(__i386__) && !defined(__x86_64__)
-	if (cache == IVSHMEM_CACHE_UNCACHED)
-		return false;
-#endif
-	(void)cache;
-	return peer->capabilities & IVSHMEM_CAP_WRITE;
+	return peer->capabilities & IVSHMEM_CAP_WRITE && cache != IVSHMEM_CACHE_UNCACHED &&
+		cache != IVSHMEM_CACHE_WRITE_COMBINING;
 }
 
 int ivshmem_measure(const struct ivshmem_peer *peer, struct ivshmem_memory *memory)

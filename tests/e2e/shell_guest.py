@@ -159,7 +159,7 @@ class ShellGuest(Monitor):
     """
 
     def __init__(self, image, log, *options, kernel="debian12", qemu="qemu-7", machine=None, smp=1,
-                 memory=256, iommu=False):
+                 memory=256, iommu=False, pages=PAGES):
         self.arch = arch_of(kernel)
         self.log_path = log
         self.stderr_path = log.with_suffix(".stderr")
@@ -173,7 +173,7 @@ class ShellGuest(Monitor):
         command = [
             TOP / "tests/guest/boot", "--image", image, "--serial", "chardev:shell",
             "--kernel", kernel_directory(kernel) / "vmlinuz", "--qemu", program(qemu, self.arch),
-            *(["--machine", machine] if machine else []), "--append", PAGES, "--",
+            *(["--machine", machine] if machine else []), "--append", pages, "--",
             "-chardev", f"socket,id=shell,fd={serial_theirs.fileno()},logfile={log}",
             "-chardev", f"socket,id=qmp,fd={qmp_theirs.fileno()}",
             "-mon", "chardev=qmp,mode=control", "-smp", str(smp), "-m", str(memory), *options]

@@ -168,10 +168,12 @@ def test_sixteen_threads(server, boot, join, kind, driver):
     assert guest.cpu_time(running.pid) < 1
 
 
-def test_idle(server, boot):
+@pytest.mark.parametrize("driver, seconds", [
+    ("uio_ivshmem", 60), ("uio_ivshmem", -1), ("vfio-pci", -1)])
+def test_idle(server, boot, driver, seconds):
     """Who waits costs nothing."""
-    guest = bound(boot(server(vectors=2), "ours", "uio_ivshmem"))
-    running = waiters(guest, "auto:", 0, 1)
+    guest = bound(boot(server(vectors=2), "ours", driver))
+    running = waiters(guest, "auto:", 0, 1, seconds=seconds)
     before = guest.cpu_time(running.pid)
     time.sleep(5)
     assert guest.cpu_time(running.pid) == before
@@ -221,13 +223,31 @@ def test_vfio_is_exclusive(server, boot):
     assert guest.start("waiters auto: 0.1 0").wait()[0] == 0
 
 
-def test_vfio_unbound(server, boot):
+@pytest.mark.parametrize("how", ["30 0 1", "-1 0 1", "look 0 1"])
+def test_vfio_unbound(server, boot, how):
     """The kernel waits until who has the device has let go of it, and so that one is told."""
     guest = bound(boot(server(vectors=2), "built-in", "vfio-pci"))
-    running = waiters(guest, "auto:", 0, 1)
+    running = guest.start(f"waiters auto: {how}")
+    wait_until(lambda: "ready" in running.output(), "the threads to wait")
     guest.unbind(guest.where)
     status, output = running.wait()
     assert status == 1 and output.count("failed: No such device") == 2, output
+
+
+def test_registers_in_one_page(server, shell_guest):
+    """Two devices whose registers share a page, as without a firmware, are not taken for another."""
+    target = server(vectors=2)
+    guest = shell_guest(*doorbell_device(target, name="iv0", slot=4),
+                        *doorbell_device(target, name="iv1", slot=5), kernel="arm64", pages="")
+    bars = [int(guest.run(f"head -n 1 /sys/bus/pci/devices/{bdf}/resource").split()[0], 16)
+            for bdf in guest.devices()]
+    assert bars[0] // 4096 == bars[1] // 4096
+    ids = [guest.run(f"ivshmem-client --uri pci:{bdf} info").splitlines()[0]
+           for bdf in guest.devices()]
+    assert sorted(ids) == ["id = 0", "id = 1"]
+    guest.load("uio_ivshmem")
+    assert [guest.driver(bdf) for bdf in guest.devices()] == [None, None]
+    assert "boot with pci=resource_alignment=pci:1af4:1110" in guest.run("dmesg")
 
 
 def test_timed_waits(server, boot):

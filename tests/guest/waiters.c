@@ -2,7 +2,9 @@
 /*
  * Wait for own vectors, each in a thread of its own, and say which one woke:
  *
- *     waiters URI SECONDS VECTOR...
+ *     waiters URI SECONDS|look VECTOR...
+ *
+ * SECONDS below 0: without a limit; look: never wait, but look ten times a second.
  *
  * Prints "ready" when all wait, then "V rung N" whenever vector V was rung (N rings in one), "V
  * quiet" when SECONDS have passed without a ring, or "V failed: REASON"; at the end, "V total
@@ -12,9 +14,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_WAITERS 64
 
@@ -23,6 +27,7 @@ struct waiter {
 	struct ivshmem_peer *peer;
 	unsigned vector;
 	int timeout_ms;
+	bool looks;
 	uint64_t rings, wakes;
 	int error;
 };
@@ -36,7 +41,12 @@ static void *wait_for_rings(void *data)
 	int rung;
 
 	pthread_barrier_wait(&all_wait);
-	while ((rung = ivshmem_wait(w->peer, w->vector, w->timeout_ms, &count)) > 0) {
+	while ((rung = ivshmem_wait(w->peer, w->vector, w->timeout_ms, &count)) > 0 ||
+		(rung == 0 && w->looks)) {
+		if (rung == 0) {
+			usleep(100000);
+			continue;
+		}
 		w->rings += count;
 		w->wakes++;
 		printf("%u rung %llu\n", w->vector, (unsigned long long)count);
@@ -69,7 +79,7 @@ int main(int argc, char **argv)
 	int status = EXIT_SUCCESS;
 
 	if (argc < 4 || argc - 3 > MAX_WAITERS) {
-		fprintf(stderr, "usage: %s URI SECONDS VECTOR...\n", argv[0]);
+		fprintf(stderr, "usage: %s URI SECONDS|look VECTOR...\n", argv[0]);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -84,6 +94,7 @@ int main(int argc, char **argv)
 	for (int i = 3; i < argc; i++, n++) {
 		waiters[n].peer = peer;
 		waiters[n].vector = (unsigned)strtoul(argv[i], NULL, 10);
+		waiters[n].looks = strcmp(argv[2], "look") == 0;
 		waiters[n].timeout_ms = (int)(strtod(argv[2], NULL) * 1000);
 		highest = waiters[n].vector > highest ? waiters[n].vector : highest;
 	}

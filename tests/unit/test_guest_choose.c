@@ -75,7 +75,7 @@ static void assert_many(void)
 	memset(&error, 'x', sizeof(error));
 	assert_int_equal(guest_choose(&tree, "", &way, address, &error), -ENOTUNIQ);
 	assert_non_null(memchr(error.text, '\0', sizeof(error.text)));
-	assert_non_null(strstr(error.text, "32 ivshmem devices: choose one as in auto:0000:0"));
+	assert_non_null(strstr(error.text, "32 ivshmem devices: choose one, as in auto:0000:0"));
 }
 
 static void test_choose_among_several(void **state)
@@ -86,7 +86,7 @@ static void test_choose_among_several(void **state)
 	tree_device(OTHER_BDF, "uio_ivshmem");
 
 	assert_not_chosen("", -ENOTUNIQ,
-		"2 ivshmem devices: choose one as in auto:0000:00:04.0: 0000:00:04.0 (64 KiB, "
+		"2 ivshmem devices: choose one, as in auto:0000:00:04.0, of: 0000:00:04.0 (64 KiB, "
 		"no driver), 0000:00:05.0 (64 KiB, uio_ivshmem)");
 	assert_chosen(OTHER_BDF, GUEST_UIO, OTHER_BDF);
 	assert_chosen(TREE_BDF, GUEST_PCI, TREE_BDF);
