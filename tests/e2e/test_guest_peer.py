@@ -138,6 +138,12 @@ def test_round_trips(server, boot, join, kinds):
             # Who opens a vector hears of all rings since the driver took it.
             assert total == int(re.search(r"doorbells=(\d+)", output)[1])
 
+    # The same by ivshmem_wait(), which waits in another way than the loop.
+    running = [guest.start(f"hello-guest auto: {seat} 5000") for seat, guest in enumerate(guests)]
+    for command in running:
+        status, output = command.wait()
+        assert status == 0 and "passed rounds=5000" in output, output
+
 
 def waiters(guest, uri, *vectors, seconds=60):
     command = guest.start(f"waiters {uri} {seconds} {' '.join(map(str, vectors))}")
