@@ -7,10 +7,6 @@
  * the same: a device is found and its driver checked, the ID is read, a write to the doorbell
  * register rings.
  *
- * Registers are mapped as one page, whatever their size: it is all that any of the drivers can
- * map. uio_ivshmem and vfio-pci see to it that they are at its start and nothing else is in it;
- * without a driver they are where their address says.
- *
  * A device without interrupts whose ID is 0 is ivshmem-plain: no server, no ID, no doorbell. (The
  * first peer of a server has that ID too, but a device that joins one has interrupts, unless it was
  * configured to have none, and then nothing is missed but the doorbell.)
@@ -25,7 +21,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,103 +28,6 @@
 #include <unistd.h>
 
 #define ID_POLL_MS 10
-#define LISTED     8 /* devices that a message names */
-
-/* ---- messages ---- */
-
-int guest_fail(struct guest_error *error, int err, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	errno = -err;
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
-	va_end(arguments);
-	return err;
-}
-
-static const char *driver_of(const struct pci_function *function)
-{
-	return function->driver[0] ? function->driver : "no driver";
-}
-
-int guest_fail_driver(struct guest_error *error, const struct guest_system *system,
-	const struct pci_function *function, const char *driver)
-{
-	return guest_fail(error, -ENXIO, "%s: %s is bound, not %s: as root, %s", function->address,
-		driver_of(function), driver, pci_bind_commands(system, function, driver).text);
-}
-
-/* pci_read() with what went wrong. */
-static int find_function(const struct guest_system *system, const char *address,
-	struct pci_function *function, struct guest_error *error)
-{
-	int err = pci_read(system, address, function);
-
-	if (err == -EMEDIUMTYPE)
-		return guest_fail(error, -ENODEV,
-			"%s is not an ivshmem device: lspci -d 1af4:1110 lists those that are",
-			address);
-	if (err == -ENODEV)
-		return guest_fail(error, err,
-			"there is no PCI device %s: lspci -d 1af4:1110 lists the ivshmem devices",
-			address);
-	if (err < 0)
-		return guest_fail(error, err, "reading about %s in %s/bus/pci/devices: %m", address,
-			system->sys);
-	return 0;
-}
-
-static int parse_address(
-	const char *text, char address[PCI_ADDRESS_SIZE], struct guest_error *error)
-{
-	if (pci_address(text, address))
-		return 0;
-	return guest_fail(
-		error, -EINVAL, "'%.80s' is no PCI address: write it like 0000:00:04.0", text);
-}
-
-/* ---- what the ways have in common ---- */
-
-static int explain_map(struct guest_error *error, int err, const char *name, const char *what)
-{
-	const char *remedy = "";
-
-	if (err == -EPERM || err == -EACCES)
-		remedy = ": be root; a kernel in lockdown (secure boot) allows it to drivers only";
-	else if (err == -ENOMEM)
-		remedy = ": raise the limit of address space (ulimit -v)";
-	else if (err == -EINVAL)
-		remedy = ": do registers share a page with another device? Boot with "
-			 "pci=resource_alignment=pci:1af4:1110";
-	return guest_fail(error, err, "mapping the %s from %s: %m%s", what, name, remedy);
-}
-
-int guest_map_registers(
-	struct guest *guest, int fd, uint64_t offset, const char *name, struct guest_error *error)
-{
-	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
-	void *address;
-	int err = region_map_at(fd, offset, size, false, &address);
-
-	if (err < 0)
-		return explain_map(error, err, name, "registers");
-	uint64_t in_page = guest->way == GUEST_PCI ? guest->function.registers % size : 0;
-	guest->page = address;
-	guest->registers = (volatile uint32_t *)((char *)address + in_page);
-	return 0;
-}
-
-int guest_map_region(struct guest *guest, int fd, uint64_t offset, bool read_only, const char *name,
-	struct guest_error *error)
-{
-	uint64_t size = guest->function.region_size;
-	int err = region_map_at(fd, offset, size, read_only, &guest->region);
-
-	if (err < 0)
-		return explain_map(error, err, name, "shared memory");
-	guest->size = size;
-	return 0;
-}
 
 /* ---- opening ---- */
 
@@ -210,9 +108,9 @@ static int open_device(struct guest *guest, const struct guest_system *system, c
 {
 	struct uio_name name = {.vector = -1};
 	int err = guest->way == GUEST_UIO ? uio_parse(system, rest, &name, error)
-					  : parse_address(rest, name.address, error);
+					  : guest_parse_address(rest, name.address, error);
 	if (err == 0)
-		err = find_function(system, name.address, &guest->function, error);
+		err = guest_find(system, name.address, &guest->function, error);
 	if (err == 0)
 		err = check_function(guest, params->map_limit, error);
 	if (err == 0)
@@ -272,69 +170,6 @@ void guest_close(struct guest *guest)
 	region_unmap(guest->page, (uint64_t)sysconf(_SC_PAGESIZE));
 	region_unmap(guest->region, guest->size);
 	close_files(guest->files, sizeof(guest->files) / sizeof(guest->files[0]));
-}
-
-/* ---- auto: ---- */
-
-static int fail_none(struct guest_error *error)
-{
-	return guest_fail(error, -ENODEV,
-		"no ivshmem device in this machine: give its QEMU -device "
-		"ivshmem-doorbell,vectors=2,chardev=iv -chardev "
-		"socket,id=iv,path=/tmp/ivshmem_socket (on a host, use unix:PATH)");
-}
-
-static int fail_several(struct guest_error *error, const struct pci_function *list, int count)
-{
-	size_t room = sizeof(error->text), n;
-	char size[24];
-
-	n = (size_t)snprintf(error->text, room,
-		"%d ivshmem devices: choose one, as in auto:%s, of:", count, list[0].address);
-	for (int i = 0; i < count && i < LISTED && n < room; i++)
-		n += (size_t)snprintf(error->text + n, room - n, "%s %s (%s, %s)",
-			i == 0 ? "" : ",", list[i].address, format_size(list[i].region_size, size),
-			driver_of(&list[i]));
-	return -ENOTUNIQ;
-}
-
-static int find_only(
-	const struct guest_system *system, struct pci_function *function, struct guest_error *error)
-{
-	struct pci_function list[LISTED];
-	int count = pci_list(system, list, LISTED);
-
-	if (count == 0 || count == -ENOENT)
-		return fail_none(error);
-	if (count < 0)
-		return guest_fail(error, count, "listing %s/bus/pci/devices: %m", system->sys);
-	if (count > 1)
-		return fail_several(error, list, count);
-	*function = list[0];
-	return 0;
-}
-
-int guest_choose(const struct guest_system *system, const char *rest, enum guest_way *way,
-	char address[PCI_ADDRESS_SIZE], struct guest_error *error)
-{
-	struct pci_function function = {0};
-	int err = rest[0] ? parse_address(rest, address, error) : 0;
-	if (err == 0)
-		err = rest[0] ? find_function(system, address, &function, error)
-			      : find_only(system, &function, error);
-	if (err < 0)
-		return err;
-
-	memcpy(address, function.address, PCI_ADDRESS_SIZE);
-	if (strcmp(function.driver, "uio_ivshmem") == 0)
-		*way = GUEST_UIO;
-	else if (strcmp(function.driver, "vfio-pci") == 0)
-		*way = GUEST_VFIO;
-	else if (function.driver[0] == '\0')
-		*way = GUEST_PCI;
-	else
-		return guest_fail_driver(error, system, &function, "uio_ivshmem");
-	return 0;
 }
 
 /* ---- what an open guest can do ---- */

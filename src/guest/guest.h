@@ -37,6 +37,13 @@ struct guest_vector {
 	bool handed_out;  /* by guest_vector_fd() */
 };
 
+struct guest;
+
+/* Take the rings of a vector: 1 and *count, 0 if there are none, -ENODEV. Waits for one if it
+ * `may_block` and the way is able to, which no ring from before the opening ends: -EINTR. */
+typedef int guest_take_function(
+	struct guest *guest, struct guest_vector *vector, bool may_block, uint64_t *count);
+
 struct guest {
 	/* What the callbacks get. */
 	struct ivshmem_listener listener;
@@ -57,6 +64,7 @@ struct guest {
 	bool timed; /* no interrupts: waits are timed */
 	bool intx;  /* GUEST_VFIO: the only vector is INTx, to be unmasked after each interrupt */
 
+	guest_take_function *take;
 	struct guest_vector *vectors;
 	unsigned n_vectors; /* of the device, as far as the driver uses them */
 	int gone; /* GUEST_VFIO: readable once the driver wants the device back; -1: none */

@@ -13,6 +13,15 @@ int guest_fail(struct guest_error *error, int err, const char *format, ...)
 int guest_fail_driver(struct guest_error *error, const struct guest_system *system,
 	const struct pci_function *function, const char *driver);
 
+/* Its driver's name, or "no driver". */
+const char *guest_driver_name(const struct pci_function *function);
+
+/* Read about the device at `address`, and an address from text, with error->text filled. */
+int guest_find(const struct guest_system *system, const char *address,
+	struct pci_function *function, struct guest_error *error);
+int guest_parse_address(
+	const char *text, char address[PCI_ADDRESS_SIZE], struct guest_error *error);
+
 /* Map the registers, which are at `offset` of `fd`, and the region. `name` is for messages. 0 or
  * -errno with error->text filled. */
 int guest_map_registers(
@@ -39,11 +48,6 @@ int vfio_open(struct guest *guest, const struct guest_system *system,
 	const struct ivshmem_params *params, struct guest_error *error);
 int sysfs_open(struct guest *guest, const struct guest_system *system,
 	const struct ivshmem_params *params, struct guest_error *error);
-
-/* Take the rings of a vector: 1 and *count, 0 if there are none, -ENODEV. The first waits for one
- * if it `may_block`, which no ring from before the opening ends: -EINTR. */
-int uio_take(struct guest_vector *vector, bool may_block, uint64_t *count);
-int vfio_take(struct guest *guest, struct guest_vector *vector, uint64_t *count);
 
 /* Make room for `n` vectors, none of them of this handle yet. 0 or -ENOMEM. */
 int vectors_allocate(struct guest *guest, unsigned n);

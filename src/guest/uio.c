@@ -194,6 +194,30 @@ static int open_vectors(struct guest *guest, const struct guest_system *system, 
 	return err;
 }
 
+static bool is_readable(int fd)
+{
+	struct pollfd entry = {.fd = fd, .events = POLLIN};
+	return poll(&entry, 1, 0) > 0;
+}
+
+static int take(struct guest *guest, struct guest_vector *vector, bool may_block, uint64_t *count)
+{
+	(void)guest;
+	uint32_t now = vector->counted;
+
+	if (may_block || is_readable(vector->fd)) {
+		ssize_t got = read(vector->fd, &now, sizeof(now));
+		if (got < 0 && errno == EINTR)
+			return -EINTR;
+		if (got != (ssize_t)sizeof(now))
+			return -ENODEV;
+	}
+	*count = (uint64_t)(now - vector->counted) + vector->early; /* the counter wraps */
+	vector->counted = now;
+	vector->early = 0;
+	return *count > 0;
+}
+
 /* How many vectors the driver uses. It says so last of all, when it has told udev of each. */
 static int read_count(const struct guest *guest, const struct guest_system *system, int timeout_ms,
 	uint64_t *count)
@@ -220,8 +244,9 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 		return guest_fail_driver(error, system, &guest->function, DRIVER);
 	int err = read_count(guest, system, params->timeout_ms, &count);
 	if (err < 0)
-		return guest_fail(error, err, "%s/bus/pci/devices/%s/ivshmem/vectors: %m",
-			system->sys, address);
+		return guest_fail(error, err, "%s/bus/pci/devices/%s/ivshmem/vectors: %m%s",
+			system->sys, address,
+			err == -ENOENT ? ": is it another module that is called " DRIVER "?" : "");
 	if (vector >= 0 && (uint64_t)vector >= (count > 0 ? count : 1))
 		return guest_fail(error, -ENODEV, "%s has %u vectors, numbered from 0", address,
 			(unsigned)count);
@@ -232,31 +257,9 @@ int uio_open(struct guest *guest, const struct guest_system *system, int vector,
 	if (count > params->max_vectors)
 		count = params->max_vectors;
 	guest->timed = count == 0;
+	guest->take = take;
 	err = vectors_allocate(guest, (unsigned)count);
 	if (err < 0)
 		return guest_fail(error, err, "room for %u vectors: %m", (unsigned)count);
 	return open_vectors(guest, system, vector, params->read_only, error);
-}
-
-static bool is_readable(int fd)
-{
-	struct pollfd entry = {.fd = fd, .events = POLLIN};
-	return poll(&entry, 1, 0) > 0;
-}
-
-int uio_take(struct guest_vector *vector, bool may_block, uint64_t *count)
-{
-	uint32_t now = vector->counted;
-
-	if (may_block || is_readable(vector->fd)) {
-		ssize_t got = read(vector->fd, &now, sizeof(now));
-		if (got < 0 && errno == EINTR)
-			return -EINTR;
-		if (got != (ssize_t)sizeof(now))
-			return -ENODEV;
-	}
-	*count = (uint64_t)(now - vector->counted) + vector->early; /* the counter wraps */
-	vector->counted = now;
-	vector->early = 0;
-	return *count > 0;
 }

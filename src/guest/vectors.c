@@ -79,12 +79,6 @@ int vectors_start(struct guest *guest)
 	return err == 0 && guest->listener.interrupt ? watch_all(guest) : err;
 }
 
-static int take(struct guest *guest, struct guest_vector *vector, uint64_t *count)
-{
-	return guest->way == GUEST_UIO ? uio_take(vector, false, count)
-				       : vfio_take(guest, vector, count);
-}
-
 /* ---- waiting ---- */
 
 static int wait_timed(struct guest *guest, unsigned vector, int timeout_ms, uint64_t *count)
@@ -130,7 +124,7 @@ static int await(const struct guest *guest, const struct guest_vector *vector, i
 static int await_rings(
 	struct guest *guest, struct guest_vector *vector, int timeout_ms, uint64_t *count)
 {
-	const bool uio = guest->way == GUEST_UIO, only_read = uio && timeout_ms < 0;
+	const bool only_read = guest->way == GUEST_UIO && timeout_ms < 0;
 	const uint64_t deadline = deadline_after(timeout_ms);
 	int taken;
 
@@ -138,7 +132,7 @@ static int await_rings(
 		int ready = only_read ? 1 : await(guest, vector, timeout_ms);
 		if (ready <= 0)
 			return ready;
-		taken = uio ? uio_take(vector, true, count) : vfio_take(guest, vector, count);
+		taken = guest->take(guest, vector, true, count);
 		timeout_ms = deadline_left(deadline);
 	} while (taken == 0);
 	return taken;
@@ -147,7 +141,7 @@ static int await_rings(
 /* The same without waiting. */
 static int look(struct guest *guest, struct guest_vector *vector, uint64_t *count)
 {
-	int taken = take(guest, vector, count);
+	int taken = guest->take(guest, vector, false, count);
 
 	if (taken != 0 || guest->gone < 0)
 		return taken;
@@ -196,7 +190,7 @@ static int take_interrupt(struct guest *guest, unsigned vector)
 
 	if (own->handed_out) /* by a callback just now */
 		return 0;
-	int taken = take(guest, own, &count);
+	int taken = guest->take(guest, own, false, &count);
 	if (taken > 0)
 		guest->listener.interrupt(guest->handle, guest->data, vector, count);
 	return taken;

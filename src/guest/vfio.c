@@ -284,24 +284,6 @@ static int start_requests(struct guest *guest)
 	return 0;
 }
 
-int vfio_open(struct guest *guest, const struct guest_system *system,
-	const struct ivshmem_params *params, struct guest_error *error)
-{
-	if (strcmp(guest->function.driver, DRIVER) != 0)
-		return guest_fail_driver(error, system, &guest->function, DRIVER);
-	int err = open_device(guest, system, error);
-	if (err == 0)
-		err = map(guest, params->read_only, error);
-	if (err == 0)
-		err = start_interrupts(guest, params, error);
-	if (err < 0)
-		return err;
-	err = start_requests(guest);
-	if (err < 0)
-		return guest_fail(error, err, "an eventfd: %m");
-	return 0;
-}
-
 static int acknowledge(const struct guest *guest)
 {
 	struct vfio_irq_set unmask = {
@@ -314,8 +296,28 @@ static int acknowledge(const struct guest *guest)
 	return ioctl(guest->files[DEVICE], VFIO_DEVICE_SET_IRQS, &unmask) < 0 ? -ENODEV : 1;
 }
 
-int vfio_take(struct guest *guest, struct guest_vector *vector, uint64_t *count)
+static int take(struct guest *guest, struct guest_vector *vector, bool may_block, uint64_t *count)
 {
+	(void)may_block; /* eventfds do not */
 	int taken = doorbell_take(vector->fd, count);
 	return taken > 0 && guest->intx ? acknowledge(guest) : taken;
+}
+
+int vfio_open(struct guest *guest, const struct guest_system *system,
+	const struct ivshmem_params *params, struct guest_error *error)
+{
+	if (strcmp(guest->function.driver, DRIVER) != 0)
+		return guest_fail_driver(error, system, &guest->function, DRIVER);
+	guest->take = take;
+	int err = open_device(guest, system, error);
+	if (err == 0)
+		err = map(guest, params->read_only, error);
+	if (err == 0)
+		err = start_interrupts(guest, params, error);
+	if (err < 0)
+		return err;
+	err = start_requests(guest);
+	if (err < 0)
+		return guest_fail(error, err, "an eventfd: %m");
+	return 0;
 }
