@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* One of each, as functions: what the driver in <ivshmem/mmio.h> takes of a firmware's flash. */
+#include <ivshmem/mmio.h>
+
+int32_t get_id(const struct ivshmem_mmio *iv);
+void ring(const struct ivshmem_mmio *iv, unsigned peer, unsigned vector);
+uint32_t wait_for(struct ivshmem_mmio *iv, unsigned vector);
+void handle(struct ivshmem_mmio *iv, unsigned vector);
+
+int32_t get_id(const struct ivshmem_mmio *iv)
+{
+	return ivshmem_mmio_id(iv);
+}
+
+void ring(const struct ivshmem_mmio *iv, unsigned peer, unsigned vector)
+{
+	ivshmem_mmio_ring(iv, peer, vector);
+}
+
+uint32_t wait_for(struct ivshmem_mmio *iv, unsigned vector)
+{
+	return ivshmem_mmio_wait(iv, vector);
+}
+
+void handle(struct ivshmem_mmio *iv, unsigned vector)
+{
+	ivshmem_mmio_interrupt(iv, vector);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* The firmware's driver on registers that are ordinary memory. What its barriers are good for, no
+ * test of one processor can tell. */
+#include "../common/fdcheck.h"
+
+#include <ivshmem/mmio.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+static uint32_t registers[4];
+static unsigned char memory[64];
+static struct ivshmem_mmio iv;
+
+static int set_up(void **state)
+{
+	(void)state;
+	registers[IVSHMEM_REG_IVPOSITION / 4] = 7;
+	ivshmem_mmio_init(&iv, (uintptr_t)registers, (uintptr_t)memory, sizeof(memory));
+	return 0;
+}
+
+static void test_registers(void **state)
+{
+	(void)state;
+	assert_int_equal(registers[IVSHMEM_REG_INTRMASK / 4], 1);
+	assert_int_equal(ivshmem_mmio_id(&iv), 7);
+	registers[IVSHMEM_REG_IVPOSITION / 4] = UINT32_MAX;
+	assert_int_equal(ivshmem_mmio_id(&iv), -1);
+
+	ivshmem_mmio_ring(&iv, 65535, 3);
+	assert_int_equal(registers[IVSHMEM_REG_DOORBELL / 4], 0xffff0003);
+	iv.memory[63] = 'x';
+	assert_int_equal(memory[63], 'x');
+	assert_int_equal(iv.size, sizeof(memory));
+
+	registers[IVSHMEM_REG_INTRSTATUS / 4] = 1;
+	assert_int_equal(ivshmem_mmio_acknowledge(&iv), 1);
+	registers[IVSHMEM_REG_INTRSTATUS / 4] = 0;
+	assert_int_equal(ivshmem_mmio_acknowledge(&iv), 0);
+}
+
+static void test_counts(void **state)
+{
+	(void)state;
+	for (unsigned vector = 0; vector < IVSHMEM_MMIO_VECTORS; vector++)
+		for (unsigned i = 0; i <= vector; i++)
+			ivshmem_mmio_interrupt(&iv, vector);
+	for (unsigned vector = 0; vector < IVSHMEM_MMIO_VECTORS; vector++) {
+		assert_int_equal(ivshmem_mmio_take(&iv, vector), vector + 1);
+		assert_int_equal(ivshmem_mmio_take(&iv, vector), 0);
+	}
+	/* None of its business, and no place in its arrays. */
+	ivshmem_mmio_interrupt(&iv, IVSHMEM_MMIO_VECTORS);
+	assert_int_equal(ivshmem_mmio_take(&iv, IVSHMEM_MMIO_VECTORS), 0);
+	assert_int_equal(ivshmem_mmio_wait(&iv, IVSHMEM_MMIO_VECTORS), 0);
+
+	/* The counter wraps. */
+	iv.rung[2] = iv.taken[2] = UINT32_MAX;
+	ivshmem_mmio_interrupt(&iv, 2);
+	assert_int_equal(iv.rung[2], 0);
+	assert_int_equal(ivshmem_mmio_take(&iv, 2), 1);
+}
+
+static void *interrupt_later(void *unused)
+{
+	usleep(20000);
+	ivshmem_mmio_interrupt(&iv, 1);
+	return unused;
+}
+
+static void test_wait(void **state)
+{
+	pthread_t handler;
+	(void)state;
+
+	ivshmem_mmio_interrupt(&iv, 1);
+	assert_int_equal(ivshmem_mmio_wait(&iv, 1), 1);
+	assert_int_equal(pthread_create(&handler, NULL, interrupt_later, NULL), 0);
+	assert_int_equal(ivshmem_mmio_wait(&iv, 1), 1);
+	pthread_join(handler, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_registers, set_up),
+		cmocka_unit_test_setup(test_counts, set_up),
+		cmocka_unit_test_setup(test_wait, set_up),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
