@@ -8,7 +8,8 @@
  *
  * Prints "ready" when all wait, then "V rung N" whenever vector V was rung (N rings in one), "V
  * quiet" when SECONDS have passed without a ring, or "V failed: REASON"; at the end, "V total
- * RINGS in WAKES" for each. Exit status 0 unless a wait failed.
+ * RINGS in WAKES" for each, and "memory N", the first word of the region plus 1, which is then
+ * there. Exit status 0 unless a wait failed.
  */
 #include <ivshmem/peer.h>
 
@@ -114,6 +115,10 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < n; i++)
 		printf("%u total %llu in %llu\n", waiters[i].vector,
 			(unsigned long long)waiters[i].rings, (unsigned long long)waiters[i].wakes);
+	/* What is mapped stays mapped, whatever has happened to the device's driver. */
+	volatile uint32_t *word = ivshmem_region(peer, NULL);
+	*word = *word + 1;
+	printf("memory %u\n", *word);
 	ivshmem_close(peer);
 	return status;
 }
