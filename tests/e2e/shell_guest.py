@@ -18,7 +18,7 @@ import pytest
 
 import wire
 
-from conftest import build_dir, ended_with_test
+from conftest import build_dir, ended_with_test, wait_until
 from qemu import CACHE, TOP, Monitor, program
 
 BOOT_TIMEOUT = 100  # seconds for what takes two on an idle machine
@@ -100,6 +100,11 @@ def shell_image(tmp_path_factory):
         return images[kernel]
 
     return make
+
+
+def wait_for(condition, what):
+    """wait_until(), with the patience that emulated machines want: some seconds may be a minute."""
+    return wait_until(condition, what, 3 * TIMEOUT)
 
 
 class Command:

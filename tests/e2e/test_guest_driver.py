@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from conftest import wait_until
 from qemu import doorbell_device, plain_device, vfio_user_device
-from shell_guest import shell_guest, shell_image  # pylint: disable=unused-import # fixtures
+from shell_guest import (  # pylint: disable=unused-import # fixtures
+    shell_guest, shell_image, wait_for)
 
 SYSFS = "/sys/bus/pci/devices"
 VECTORS = 4
@@ -54,7 +54,7 @@ def ring(peer, guest, bdf, vector):
 
 def waiters(guest, uri, *vectors, seconds=30):
     command = guest.start(f"waiters {uri} {seconds} {' '.join(map(str, vectors))}")
-    wait_until(lambda: "ready" in command.output(), "the threads to wait")
+    wait_for(lambda: "ready" in command.output(), "the threads to wait")
     return command
 
 
@@ -82,12 +82,12 @@ def test_kernels(machine, kernel):
         for vector in range(VECTORS):
             for number in range(1, vector + 2):
                 ring(peer, guest, bdf, vector)
-                wait_until(lambda b=bdf, v=vector, n=number:
+                wait_for(lambda b=bdf, v=vector, n=number:
                            guest.interrupts()[f"ivshmem-{b}.{v}"] == n, "the interrupt")
         counts = guest.interrupts()
         for vector in range(VECTORS):
             count = counts[f"ivshmem-{bdf}.{vector}"]
-            wait_until(lambda v=vector, n=count, r=running: told(r, v) == n, "all to be told")
+            wait_for(lambda v=vector, n=count, r=running: told(r, v) == n, "all to be told")
             event = int(guest.run(f"cat /sys/class/uio/{names[f'ivshmem-{bdf}.{vector}']}/event"))
             assert event == count == vector + 1
         running.kill()
@@ -104,8 +104,8 @@ def test_revision_0(machine):
     running = waiters(guest, "auto:", 0)
     for count in range(1, 21):
         ring(peer, guest, bdf, 0)
-        wait_until(lambda c=count: guest.interrupts()[f"ivshmem-{bdf}.0"] == c, "the interrupt")
-        wait_until(lambda c=count: told(running, 0) == c, "the thread to be told")
+        wait_for(lambda c=count: guest.interrupts()[f"ivshmem-{bdf}.0"] == c, "the interrupt")
+        wait_for(lambda c=count: told(running, 0) == c, "the thread to be told")
 
 
 def test_plain(shell_guest, tmp):
@@ -156,7 +156,7 @@ def test_unplugged(server, shell_guest, qemu):
     guest.monitor("device_del", id="iv0")
     status, output = running.wait()
     assert status == 1 and output.count("failed: No such device") == 2, output
-    wait_until(lambda: guest.devices() == [], "the device to be gone")
+    wait_for(lambda: guest.devices() == [], "the device to be gone")
     assert guest.interrupts() == {}
 
 
@@ -172,10 +172,10 @@ def test_suspend(machine):
     guest.monitor("system_wakeup")
     assert sleep.wait()[0] == 0
     for number, command in zip(ids, running):
-        wait_until(lambda c=command: "0 rung" in c.output(), "the ring that came meanwhile")
+        wait_for(lambda c=command: "0 rung" in c.output(), "the ring that came meanwhile")
         before = command.output().count("rung")
         peer.ring(number, 0)
-        wait_until(lambda c=command, n=before: c.output().count("rung") > n, "a ring after it")
+        wait_for(lambda c=command, n=before: c.output().count("rung") > n, "a ring after it")
         command.kill()
 
 
@@ -192,8 +192,8 @@ def test_reset(server, shell_guest, join):
     running = waiters(guest, "auto:", 0, 1)
     guest.run(f"echo 1 >{SYSFS}/{bdf}/reset")
     for vector in range(2):
-        wait_until(lambda v=vector: f"{v} rung" in running.output(), "to be told of the reset")
+        wait_for(lambda v=vector: f"{v} rung" in running.output(), "to be told of the reset")
         before = running.output().count(f"{vector} rung")
         ring(peer, guest, bdf, vector)
-        wait_until(lambda v=vector, n=before: running.output().count(f"{v} rung") > n, "a ring")
+        wait_for(lambda v=vector, n=before: running.output().count(f"{v} rung") > n, "a ring")
     assert attribute(guest, bdf, "id") == 0

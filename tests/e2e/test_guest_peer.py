@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from conftest import ended_with_test, find_program, kill, wait_until
+from conftest import ended_with_test, find_program, kill
 from qemu import doorbell_device, vfio_user_device
-from shell_guest import shell_guest, shell_image  # pylint: disable=unused-import # fixtures
+from shell_guest import (  # pylint: disable=unused-import # fixtures
+    shell_guest, shell_image, wait_for)
 
 SIZE = 1 << 20
 ROUNDS = 200
@@ -147,7 +148,7 @@ def test_round_trips(server, boot, join, kinds):
 
 def waiters(guest, uri, *vectors, seconds=60):
     command = guest.start(f"waiters {uri} {seconds} {' '.join(map(str, vectors))}")
-    wait_until(lambda: "ready" in command.output() or command.ended(), "the threads to wait")
+    wait_for(lambda: "ready" in command.output() or command.ended(), "the threads to wait")
     return command
 
 
@@ -169,7 +170,7 @@ def test_sixteen_threads(server, boot, join, kind, driver):
     for vector in (3, 15, 0, 3, 8, 7, 1, 15, 15, 12):
         peer.ring(next(iter(peer.peers)), vector)
         expected[vector] += 1
-        wait_until(lambda v=vector: rings(running, v) == expected[v], f"vector {vector}")
+        wait_for(lambda v=vector: rings(running, v) == expected[v], f"vector {vector}")
         assert [rings(running, vector) for vector in range(16)] == expected
     assert guest.cpu_time(running.pid) < 1
 
@@ -193,9 +194,9 @@ def test_rung_before_it_was_opened(server, boot, join):
     peer = join(target).pump_mesh(1, 2)
     for count in range(1, 4):
         peer.ring(0, 1)
-        wait_until(lambda c=count: guest.interrupts()[f"ivshmem-{guest.where}.1"] == c, "the ring")
+        wait_for(lambda c=count: guest.interrupts()[f"ivshmem-{guest.where}.1"] == c, "the ring")
     running = waiters(guest, "auto:", 0, 1)
-    wait_until(lambda: rings(running, 1) == 3, "the rings")
+    wait_for(lambda: rings(running, 1) == 3, "the rings")
     assert rings(running, 0) == 0
 
 
@@ -210,11 +211,11 @@ def test_processes_share_by_vector(server, boot, join):
     for vector, mine, theirs in ((0, one, other), (1, other, one)):
         before = rings(theirs, 1 - vector)
         number.ring(peer_id, vector)
-        wait_until(lambda v=vector, m=mine: rings(m, v) == 1, "the ring")
+        wait_for(lambda v=vector, m=mine: rings(m, v) == 1, "the ring")
         assert rings(theirs, 1 - vector) == before
     one.kill("KILL")
     number.ring(peer_id, 1)
-    wait_until(lambda: rings(other, 1) == 2, "the ring")
+    wait_for(lambda: rings(other, 1) == 2, "the ring")
     status, output = guest.start(f"waiters uio:ivshmem-{guest.where}.1 1 0").wait()
     assert status != 0 and "0 failed: Invalid argument" in output
 
@@ -234,7 +235,7 @@ def test_vfio_unbound(server, boot, how):
     """The kernel waits until who has the device has let go of it, and so that one is told."""
     guest = bound(boot(server(vectors=2), "built-in", "vfio-pci"))
     running = guest.start(f"waiters auto: {how}")
-    wait_until(lambda: "ready" in running.output(), "the threads to wait")
+    wait_for(lambda: "ready" in running.output(), "the threads to wait")
     guest.unbind(guest.where)
     status, output = running.wait()
     assert status == 1 and output.count("failed: No such device") == 2, output
@@ -274,17 +275,17 @@ def test_other_dies(server, boot, join):
         bound(guest)
     running = [guest.start(f"hello-guest auto: {seat} 1000000")
                for seat, guest in enumerate(guests)]
-    wait_until(lambda: sum(guests[0].interrupts().values()) > 10, "them to talk")
+    wait_for(lambda: sum(guests[0].interrupts().values()) > 10, "them to talk")
     idle = waiters(guests[0], "auto:", 1)
     guests[1].close()
     assert not running[0].ended()
     running[0].kill()
 
     peer = join(target)
-    wait_until(lambda: peer.drain() or 0 in peer.peers, "the survivor")
+    wait_for(lambda: peer.drain() or 0 in peer.peers, "the survivor")
     peer.pump(lambda p: len(p.peers.get(0, ())) == 2)
     peer.ring(0, 1)
-    wait_until(lambda: rings(idle, 1) == 1, "the ring")
+    wait_for(lambda: rings(idle, 1) == 1, "the ring")
     successor = bound(boot(target, "ours", "uio_ivshmem"))
     running = [guest.start(f"hello-guest auto: {seat} 100")
                for seat, guest in enumerate((guests[0], successor))]
