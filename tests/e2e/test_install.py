@@ -96,10 +96,11 @@ def defined(file, *options):
     return names
 
 
-def check_declared(installed, names, header):
-    text = (installed / "usr/include/ivshmem" / header).read_text(encoding="utf-8")
+def check_declared(installed, names, *headers):
+    text = "".join((installed / "usr/include/ivshmem" / header).read_text(encoding="utf-8")
+                   for header in headers)
     for name in names:
-        assert f"{name}(" in text, f"{name} is exported and not in {header}"
+        assert f"{name}(" in text, f"{name} is exported and not in {headers}"
 
 
 def test_library_exports_its_header_and_nothing_else(installed):
@@ -109,9 +110,9 @@ def test_library_exports_its_header_and_nothing_else(installed):
     assert archive == exported, "the archive shows what the shared library hides"
 
 
-def test_device_library_exports_its_header_and_nothing_else(installed):
+def test_device_library_exports_its_headers_and_nothing_else(installed):
     check_declared(installed, defined(next(installed.rglob("libivshmem-device.a")), "-g"),
-                   "device.h")
+                   "device.h", "flat.h")
 
 
 @pytest.mark.parametrize("name", ["ivshmem-server", "ivshmem-client", "ivshmem-device"])
@@ -123,7 +124,7 @@ def test_program_and_manual_are_installed(installed, name):
         (installed / f"usr/share/man/man1/{name}.1").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["abi.h", "device.h", "peer.h"])
+@pytest.mark.parametrize("name", ["abi.h", "device.h", "flat.h", "mmio.h", "peer.h"])
 def test_headers_are_installed(installed, name):
     assert (installed / "usr/include/ivshmem" / name).read_bytes() == \
         (TOP / "include/ivshmem" / name).read_bytes()

@@ -27,12 +27,14 @@ ALLOWED = {
     "src/peer": ("client/", "guest/", "region/", "base/", "ivshmem/"),
     "src/device": ("base/le.h", "ivshmem/abi.h"),
     "src/device/pci": ("device/registers.h", "base/le.h", "ivshmem/abi.h", "ivshmem/device.h"),
+    "src/device/flat": ("device/registers.h", "ivshmem/abi.h", "ivshmem/flat.h"),
     "src/vfio-user": ("base/", "region/", "ivshmem/"),
     "tools/common": ("base/", "ivshmem/abi.h"),
     "tools/daemon": ("common/", "base/", "ivshmem/abi.h"),
     "tools/server": ("daemon/", "common/", "server/", "region/", "base/", "ivshmem/abi.h"),
     "tools/client": ("common/", "guest/", "base/", "ivshmem/"),
     "tools/device": ("daemon/", "common/", "vfio-user/", "region/", "base/", "ivshmem/"),
+    "tools/board": ("common/", "base/", "ivshmem/"),
     "include/ivshmem": ("ivshmem/abi.h",),
     "examples": ("ivshmem/",),
 }
@@ -43,11 +45,12 @@ SYSTEM = {
     "src/wire": FREESTANDING | {"assert.h", "errno.h", "string.h"},
     "src/device": FREESTANDING | {"string.h"},
     "src/device/pci": FREESTANDING | {"string.h"},
+    "src/device/flat": FREESTANDING | {"string.h"},
     "include/ivshmem": FREESTANDING,
 }
 
 # Libraries that belong to the programs; and headers that musl does not have.
-FOREIGN = re.compile(r"^(uv|jansson|cmocka|seccomp|systemd/.*)\.h$")
+FOREIGN = re.compile(r"^(uv|unicorn/.*|jansson|cmocka|seccomp|systemd/.*)\.h$")
 NOT_IN_MUSL = {"argp.h", "error.h", "sys/queue.h", "sys/cdefs.h"}
 
 # What, where it may stand, where not at all, and why.
