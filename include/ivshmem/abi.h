@@ -46,7 +46,7 @@
 /*
  * Where ivshmem_meet() leaves word in the shared memory: a slot for each of the two seats, one
  * after the other; byte offsets of 32 bit words in it. Each is written by the slot's owner alone.
- * A session is a random number, not 0, that names one call; it is written after the others, and 0
+ * A session is a fresh number, not 0, that names one call; it is written after the others, and 0
  * while they are not valid. The peer who calls rings the other again and again until that one's
  * slot says that it has heard.
  */
@@ -61,6 +61,7 @@ enum ivshmem_meeting {
 
 	IVSHMEM_MEETING_RINGS = 1, /* flag: rings doorbells */
 	IVSHMEM_MEETING_HEARS = 2, /* flag: can wait for one */
+	IVSHMEM_MEETING_LAST = 4,  /* flag: has no clock, and says HEARD after all else */
 };
 #define IVSHMEM_MEETING_NO_ID 0xffffffffu
 

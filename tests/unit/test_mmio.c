@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static uint32_t registers[4];
-static unsigned char memory[64];
+static _Alignas(4) unsigned char memory[64];
 static struct ivshmem_mmio iv;
 
 static int set_up(void **state)
@@ -23,7 +23,7 @@ static int set_up(void **state)
 static void test_registers(void **state)
 {
 	(void)state;
-	assert_int_equal(registers[IVSHMEM_REG_INTRMASK / 4], 1);
+	assert_int_equal(registers[IVSHMEM_REG_INTRMASK / 4], UINT32_MAX);
 	assert_int_equal(ivshmem_mmio_id(&iv), 7);
 	registers[IVSHMEM_REG_IVPOSITION / 4] = UINT32_MAX;
 	assert_int_equal(ivshmem_mmio_id(&iv), -1);
@@ -34,10 +34,28 @@ static void test_registers(void **state)
 	assert_int_equal(memory[63], 'x');
 	assert_int_equal(iv.size, sizeof(memory));
 
-	registers[IVSHMEM_REG_INTRSTATUS / 4] = 1;
-	assert_int_equal(ivshmem_mmio_acknowledge(&iv), 1);
+	ivshmem_mmio_store(&iv, 8, 0x12345678);
+	assert_int_equal(ivshmem_mmio_load(&iv, 8), 0x12345678);
+	assert_int_equal(memory[8], 0x78);
+	assert_int_equal(memory[12], 0);
+}
+
+static void test_levels(void **state)
+{
+	(void)state;
 	registers[IVSHMEM_REG_INTRSTATUS / 4] = 0;
-	assert_int_equal(ivshmem_mmio_acknowledge(&iv), 0);
+	assert_int_equal(ivshmem_mmio_interrupts(&iv), 0);
+	for (unsigned vector = 0; vector < IVSHMEM_MMIO_VECTORS; vector++)
+		assert_int_equal(ivshmem_mmio_take(&iv, vector), 0);
+
+	/* More bits than are counted, too. */
+	registers[IVSHMEM_REG_INTRSTATUS / 4] = 0x80000085;
+	assert_int_equal(ivshmem_mmio_interrupts(&iv), 0x80000085);
+	for (unsigned vector = 0; vector < IVSHMEM_MMIO_VECTORS; vector++)
+		assert_int_equal(ivshmem_mmio_take(&iv, vector), 0x85 >> vector & 1);
+
+	assert_int_equal(ivshmem_mmio_acknowledge(&iv), 0x80000085);
+	assert_int_equal(ivshmem_mmio_take(&iv, 0), 0);
 }
 
 static void test_counts(void **state)
@@ -85,6 +103,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_registers, set_up),
+		cmocka_unit_test_setup(test_levels, set_up),
 		cmocka_unit_test_setup(test_counts, set_up),
 		cmocka_unit_test_setup(test_wait, set_up),
 	};
