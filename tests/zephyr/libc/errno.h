@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT */
+/* Of a C library that a compiler for microcontrollers may come without. */
+#define EINVAL 22
