@@ -86,13 +86,13 @@ class Machine(Monitor):
     the accelerator of that name; a processor that is never started serves as well.
     """
 
-    def __init__(self, *options, qemu="qemu-7", machine="pc"):
+    def __init__(self, *options, qemu="qemu-7", machine="pc", arch="x86_64"):
         qtest, qtest_theirs = socket.socketpair()
         qmp, qmp_theirs = socket.socketpair()
         for mine in (qtest, qmp):
             mine.settimeout(TIMEOUT)
         command = [
-            program(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-m", "128",
+            program(qemu, arch), "-nodefaults", "-no-user-config", "-display", "none", "-m", "128",
             "-machine", machine, "-accel", "tcg", "-S", "-qtest-log", "none",
             "-chardev", f"socket,id=qtest,fd={qtest_theirs.fileno()}", "-qtest", "chardev:qtest",
             "-chardev", f"socket,id=qmp,fd={qmp_theirs.fileno()}",

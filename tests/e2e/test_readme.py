@@ -52,6 +52,44 @@ def test_by_hand(tmp):
     assert "receive notification from peer_id=0 vector=0" in run.stdout   # and rings it
 
 
+def check_hello(script, tmp):
+    """Firmware and a host process, each in a terminal of its own, have greeted each other."""
+    run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60,
+                         check=False, stdin=subprocess.DEVNULL)
+    print(run.stdout, run.stderr, (tmp / "log").read_text())
+    assert run.returncode == 0
+    assert run.stdout.count("hello: passed") == 2 and "hello 5 from peer 1" in run.stdout
+
+
+def test_firmware(tmp):
+    """The two commands, with the server from above."""
+    build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
+    board, host = block_with("ivshmem-flat-run").splitlines()
+    check_hello(f"""
+        build/tools/server/ivshmem-server -F -S /tmp/iv.sock -n 2 2>{tmp}/log & server=$!
+        until grep -q listening {tmp}/log; do sleep 0.05; done
+        {board} & board=$!
+        {host}
+        wait $board && kill $server && wait $server
+        """.replace("build/", f"{build}/").replace("/tmp/iv.sock", f"{tmp}/iv.sock"), tmp)
+
+
+def test_firmware_guide(tmp):
+    """The same in docs/firmware.md, with installed programs."""
+    build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
+    text = (ROOT / "docs/firmware.md").read_text(encoding="utf-8")
+    server, board, host = re.search(r"```sh\n(.*?)```", text, re.S).group(1).splitlines()
+    check_hello(f"""
+        cd {build}/examples
+        PATH={build}/tools/server:{build}/tools/board:{build}/examples:$PATH
+        {server[:-1]} 2>{tmp}/log & server=$!
+        until grep -q listening {tmp}/log; do sleep 0.05; done
+        {board} board=$!
+        {host}
+        wait $board && kill $server && wait $server
+        """.replace("/tmp/ivshmem_socket", f"{tmp}/iv.sock"), tmp)
+
+
 def commands(block, tmp):
     """The words of each command, with its files in `tmp`. A page writes a backslash twice."""
     block = re.sub(r"\\+\n", " ", block).replace("/tmp/", f"{tmp}/")

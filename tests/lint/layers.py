@@ -34,7 +34,8 @@ ALLOWED = {
     "tools/server": ("daemon/", "common/", "server/", "region/", "base/", "ivshmem/abi.h"),
     "tools/client": ("common/", "guest/", "base/", "ivshmem/"),
     "tools/device": ("daemon/", "common/", "vfio-user/", "region/", "base/", "ivshmem/"),
-    "tools/board": ("common/", "base/", "ivshmem/"),
+    "tools/board": ("core/", "common/", "base/", "ivshmem/"),
+    "tools/board/core": ("base/",),
     "include/ivshmem": ("ivshmem/abi.h",),
     "examples": ("ivshmem/",),
 }

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""
+ivshmem-flat-run as a program: what it says and how it ends, its UART and semihosting, and what a
+user can get wrong. Its processor: test_board_conformance.py. Its ivshmem device: test_flat.py.
+"""
+
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+
+import pytest
+
+from conftest import build_dir, ended_with_test, find_program, kill, wait_until
+
+TIMEOUT = 30
+
+
+def firmware(name):
+    return build_dir() / f"tests/cortex/{name}.elf"
+
+
+def command(image, *options, **words):
+    return [find_program("ivshmem-flat-run"), str(image), *map(str, options), "--",
+            *(f"{name}={value}" for name, value in words.items())]
+
+
+def run(*arguments, stdin=None, **words):
+    """Run it to its end: (exit status, standard output, standard error)."""
+    done = subprocess.run(command(*arguments, **words), input=stdin, capture_output=True, text=True,
+                          timeout=TIMEOUT, check=False,
+                          **({"stdin": subprocess.DEVNULL} if stdin is None else {}))
+    return done.returncode, done.stdout, done.stderr
+
+
+def services(role, *options, stdin=None, **words):
+    return run(firmware("services"), *options, stdin=stdin, role=role, **words)
+
+
+@pytest.fixture
+def start():
+    def begin(*arguments, **words):
+        return subprocess.Popen(command(*arguments, **words), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    yield from ended_with_test(begin, kill)
+
+
+# ---- what the board offers ----
+
+
+def test_uart_by_interrupt():
+    """More than the FIFO holds comes in: the board waits for the firmware to take it."""
+    status, out, err = services("uart", stdin="IVSHMEM! " * 9 + "q")
+    assert (status, out, err) == (5, "ready\n" + "JWTINFN\"!" * 9 + "r\n", "")
+
+
+def test_semihosting():
+    status, out, err = services("semihosting", stdin="xyz\n", word=42)
+    assert (status, err) == (0, "err\n"), out
+    assert out == "out\n!\nheap=0x20000000..0x20010000\nword=42\n"
+
+
+@pytest.mark.parametrize("machine", ["cortex-m0", "cortex-m3", "cortex-m4"])
+def test_reset_keeps_the_memory(machine):
+    assert services("reset", "--machine", machine) == (0, "start 1\nstart 2\nstart 3\n", "")
+
+
+@pytest.mark.parametrize("reason, status", [(0x20026, 0), (0x20023, 1), (0, 1)])
+def test_exit_without_a_status(reason, status):
+    assert services("exit", reason=hex(reason))[0] == status
+
+
+def test_system_control():
+    assert services("control") == (0, "", "")
+
+
+def test_lock_up_says_where():
+    status, out, err = services("lockup")
+    assert (status, out) == (126, "")
+    assert "the processor has locked up: " in err and "0x60000000" in err
+
+
+def test_other_addresses():
+    """The vector table stays at 0; a second memory is where --ram puts it."""
+    assert services("uart", "--uart", "0x4000d000", stdin="q")[0] == 126  # nobody there: a fault
+    status, out, _ = services("semihosting", "--ram-size", "128K", stdin="xyz\n")
+    assert status == 0 and "0x20020000" in out
+
+
+def test_behind_the_window_is_nothing(server):
+    assert services("beyond", "-S", server().socket) == (0, "", "")
+
+
+def test_terminal_is_raw_and_comes_back():
+    """What is typed reaches the firmware at once, is not echoed, and Ctrl-C still works."""
+    child, master = pty.fork()
+    if child == 0:
+        arguments = command(firmware("services"), role="uart")
+        os.execv(arguments[0], arguments)
+    try:
+        said = b""
+        while b"ready" not in said:
+            said += os.read(master, 100)
+        wait_until(lambda: not termios.tcgetattr(master)[3] & termios.ICANON, "a raw terminal")
+        os.write(master, b"A")
+        while not said.endswith(b"B"):
+            said += os.read(master, 100)
+        os.write(master, b"\x03")
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGINT
+        assert termios.tcgetattr(master)[3] & termios.ICANON
+        assert b"A" not in said.replace(b"ready", b"")
+    finally:
+        os.close(master)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ends_by_signal_while_firmware_spins(start, number):
+    board = start(firmware("services"), role="spin")
+    assert board.stdout.readline() == "spinning\n"
+    board.send_signal(number)
+    assert board.wait(TIMEOUT) == -number
+
+
+# ---- what a user can get wrong ----
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--machine", "pdp11"], "there are lm3s6965evb"),
+    (["--irq", "64"], "has interrupts 0 to 63"),
+    (["--vectors", "25"], "room for 24"),
+    (["--mmr", "0x400ff010"], "multiple of 0x1000"),
+    (["--ram-size", "5000"], "multiple of 4K"),
+    (["--flash", "0xe0000000"], "0xe0000000"),
+    (["--shm", "high"], "--shm high"),
+    (["--join-timeout", "0"], "--join-timeout 0"),
+    (["--no-such-option"], "there is no option"),
+])
+def test_wrong_usage(options, said):
+    status, out, err = services("reset", *options)
+    assert (status, out) == (2, "")
+    assert said in err and "--help" in err
+
+
+def test_no_firmware():
+    done = subprocess.run([find_program("ivshmem-flat-run")], capture_output=True, text=True,
+                          timeout=TIMEOUT, check=False)
+    assert done.returncode == 2 and "which firmware?" in done.stderr
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--ram", "0x0"], "--ram"),
+    (["--uart", "0x20000000"], "--uart"),
+    (["--flash", "0x08000000"], "neither in the flash nor in the RAM"),
+])
+def test_no_room(options, said):
+    status, _, err = services("reset", *options)
+    assert status == 125 and said in err
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--mmr", "0x4000c000"], "--mmr"),
+    (["--shm", "0x20000000"], "--shm"),
+    (["--shm", "0xdffff000"], "--shm-size"),
+    (["--shm-size", "2M"], "--shm-size"),
+])
+def test_no_room_for_the_device(server, options, said):
+    status, _, err = services("reset", "-S", server(size="1M").socket, *options)
+    assert status == 125 and said in err
+
+
+def test_without_an_interrupt_there_is_a_warning(server):
+    status, _, err = services("reset", "-S", server().socket, "--irq", "none")
+    assert status == 0 and "nobody can ring the firmware" in err
+
+
+def test_no_server(tmp):
+    status, _, err = services("reset", "-S", tmp / "nobody")
+    assert status == 125 and str(tmp / "nobody") in err
+
+
+def test_no_such_file(tmp):
+    status, _, err = run(tmp / "none.elf")
+    assert status == 125 and "No such file" in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "host", "segment"])
+def test_damaged_file(tmp, damage):
+    """Not a crash, whatever the file says."""
+    data = bytearray(firmware("services").read_bytes())
+    if damage == "cut":
+        data = data[:5000]
+    elif damage == "text":
+        data = b"#!/bin/sh\n"
+    elif damage == "host":
+        data = find_program("ivshmem-flat-run").read_bytes()
+    else:
+        place, = struct.unpack_from("<I", data, 28)
+        struct.pack_into("<I", data, place + 12, 0xFFFFFF00)
+    path = tmp / "damaged.elf"
+    path.write_bytes(data)
+    status, _, err = run(path)
+    assert status == 125 and str(path) in err
+
+
+# ---- what it prints ----
+
+
+def test_verbose_and_trace(server):
+    status, _, err = services("beyond", "-v", "--trace", "-S", server().socket)
+    assert status == 0
+    assert "loaded" in err and "peer 0 of" in err
+    assert re.search(r"^ +\d+\.\d{6}  read  DOORBELL   0x00000000$", err, re.M), err
