@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * hello-guest.c for firmware. The partner on the other seat is hello-guest, on a host or in a
- * virtual machine. Needs a way to print lines, and no clock: examples/cortex-m is a board for it.
- */
+/* hello-guest.c for firmware, with hello-guest on the other seat. examples/cortex-m is a board. */
 #include <ivshmem/mmio.h>
 
 /* Behind the meeting place a line for each seat: the round it is for, and its text. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A Cortex-M board with a flat device, as ivshmem-flat-run has it by default, for hello-metal.c.
+ * A Cortex-M board with a flat device, as ivshmem-flat-run has it, and 4 MiB, for hello-metal.c.
  *
  *     arm-none-eabi-gcc -mcpu=cortex-m3 -mthumb -Os -ffreestanding -nostdlib -I ../../include \
  *             -T board.ld board.c ../hello-metal.c -lgcc -o hello-metal.elf
@@ -34,14 +34,16 @@ static void print(const char *text)
 }
 
 /* Ask the debugger, or the emulator, for something. */
-static void semihost(uint32_t operation, const uint32_t *arguments)
+static uint32_t semihost(uint32_t operation, const uint32_t *arguments)
 {
-	__asm__ volatile("mov r0, %0\n\tmov r1, %1\n\tbkpt 0xab" ::"r"(operation), "r"(arguments)
-			 : "r0", "r1", "memory");
+	register uint32_t r0 __asm__("r0") = operation;
+	register const uint32_t *r1 __asm__("r1") = arguments;
+	__asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+	return r0;
 }
 
 /* The number behind `name` in the command line, or else `value`. */
-static unsigned parameter(const char *line, const char *name, unsigned value)
+static unsigned number(const char *line, const char *name, unsigned value)
 {
 	unsigned i = 0;
 
@@ -56,8 +58,8 @@ static unsigned parameter(const char *line, const char *name, unsigned value)
 
 void start(void)
 {
-	static char line[128];
-	uint32_t command[2] = {(uint32_t)line, sizeof(line)}, end[2] = {APPLICATION_EXIT};
+	static char line[512];
+	uint32_t command[2] = {(uint32_t)line, sizeof(line)}, end[2] = {APPLICATION_EXIT, 1};
 	volatile uint32_t *to = data_start, *from = data_load;
 
 	while (to != data_end)
@@ -66,8 +68,9 @@ void start(void)
 		*to = 0;
 	ivshmem_mmio_init(&iv, REGISTERS, MEMORY, MEMORY_SIZE);
 	NVIC_ISER[VECTOR_0_LINE / 32] = 1u << VECTOR_0_LINE % 32;
-	semihost(SYS_GET_CMDLINE, command);
-	end[1] = hello(&iv, parameter(line, "seat=", 0), parameter(line, "rounds=", 5), print) != 0;
+	if (semihost(SYS_GET_CMDLINE, command) == 0) /* it fits */
+		end[1] = hello(&iv, number(line, "seat=", 0), number(line, "rounds=", 5), print) !=
+			0;
 	for (;;)
 		semihost(SYS_EXIT_EXTENDED, end);
 }

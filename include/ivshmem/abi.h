@@ -23,8 +23,10 @@
 #define IVSHMEM_REGISTERS_SIZE 256u
 
 /* Registers in BAR0, byte offsets; each is 32 bits wide and accessed as such. */
-#define IVSHMEM_REG_INTRMASK   0x00u /* revision 0 without MSI-X only */
-#define IVSHMEM_REG_INTRSTATUS 0x04u /* revision 0 without MSI-X only; reading clears it */
+/* The first two are for interrupts that are levels: revision 0 without MSI-X, and the flat device
+ * in level style. */
+#define IVSHMEM_REG_INTRMASK   0x00u
+#define IVSHMEM_REG_INTRSTATUS 0x04u /* reading clears it */
 #define IVSHMEM_REG_IVPOSITION 0x08u /* own ID; 0 on a device without a server */
 #define IVSHMEM_REG_DOORBELL   0x0cu /* write only: peer ID in bits 31..16, vector in 15..0 */
 
@@ -46,9 +48,9 @@
 /*
  * Where ivshmem_meet() leaves word in the shared memory: a slot for each of the two seats, one
  * after the other; byte offsets of 32 bit words in it. Each is written by the slot's owner alone.
- * A session is a fresh number, not 0, that names one call; it is written after the others, and 0
- * while they are not valid. The peer who calls rings the other again and again until that one's
- * slot says that it has heard.
+ * A session is a fresh number, not 0, that names one call; it is written after the others. While
+ * it is 0 they are not valid; a slot that keeps its number while others change is as good. The peer
+ * who calls rings the other again and again until that one's slot says that it has heard.
  */
 enum ivshmem_meeting {
 	IVSHMEM_MEETING_SESSION = 0, /* the owner's */

@@ -113,8 +113,9 @@ static inline void ivshmem_mmio_barrier(void)
 /*
  * Sleep while `*word` is `value`, or a moment: may return for no reason. Between the look and the
  * sleep the interrupt is masked, else it could come just there and nobody would be woken; a masked
- * interrupt ends the sleep, too. Other processors just come back. Define IVSHMEM_MMIO_SLEEP to have
- * it in another way, for example where the program is not privileged, or other tasks could run.
+ * interrupt ends the sleep, too. Other processors, and armcc 5, just come back. Define
+ * IVSHMEM_MMIO_SLEEP to have it in another way, for example where the program is not privileged, or
+ * other tasks could run.
  */
 static inline void ivshmem_mmio_sleep_while(const volatile uint32_t *word, uint32_t value)
 {
@@ -151,6 +152,7 @@ static inline void ivshmem_mmio_init(
 		iv->rung[i] = 0;
 		iv->taken[i] = 0;
 	}
+	ivshmem_mmio_barrier(); /* what is switched on may interrupt at once */
 	iv->registers[IVSHMEM_REG_INTRMASK / 4] = 0xffffffffu;
 }
 
@@ -279,7 +281,8 @@ static inline void ivshmem_mmio_store(
  * Numbers of sessions. The library draws them, so that who names mine has read it since I began.
  * Here it is the one in the own slot plus one, and not one that the other's slot names. That is as
  * fresh: only this seat writes the slot, it is never taken back to 0, and so no earlier number is
- * met again before 2^32 meetings, unless somebody clears the memory, and with it the other's slot.
+ * met again before 2^32 meetings, unless somebody clears the memory while the other is in a
+ * meeting.
  */
 struct ivshmem_mmio_meeting {
 	struct ivshmem_mmio *iv;

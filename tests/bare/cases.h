@@ -20,6 +20,7 @@ void case_reboot(void);
 void case_storm(void);
 void case_latency(void);
 void case_record(void);
+void case_mmio(void);
 
 /* Pieces of cases that others need too. */
 

@@ -32,6 +32,7 @@ static const struct {
 	{"storm", case_storm},
 	{"latency", case_latency},
 	{"record", case_record},
+	{"mmio", case_mmio},
 };
 
 void bare_main(const void *information)

@@ -173,7 +173,7 @@ class Daemon:
         assert self.alive(), f"the {self.what} died"
         if self.base_fds is not None:
             wait_until(lambda: self.fds() <= self.base_fds,
-                       f"the {self.what} to close all but its first {self.base_fds} descriptors", 5)
+                       f"the {self.what} to close all but its first {self.base_fds} descriptors")
         code = self.stop()
         assert code in (0, None), f"exit code {code} after SIGTERM"
 

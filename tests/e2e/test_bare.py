@@ -126,6 +126,12 @@ def test_interrupts_alone(server, attach, boot, subject, vectors):
 
 
 @EACH_SUBJECT
+def test_driver_for_firmware(server, attach, boot, subject):
+    """<ivshmem/mmio.h> on the PCI device."""
+    boot(subject, "mmio", *attach(subject, server(vectors=8), 8)).wait()
+
+
+@EACH_SUBJECT
 def test_memory_alone(server, attach, boot, join, subject):
     """Stored in all sizes, read in all others, and there for the other peers."""
     target = server(vectors=2)

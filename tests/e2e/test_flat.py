@@ -189,7 +189,7 @@ def test_vectors(server, board, join):
     for _ in range(2):
         before = served.board.cpu_time()
         time.sleep(2)
-        assert served.board.cpu_time() == before
+        assert served.board.cpu_time() - before <= 0.01  # what it had begun, in whole ticks
         ring_each(served)
     for vector in range(VECTORS):
         served.ring(vector, 3)

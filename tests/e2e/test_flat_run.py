@@ -14,6 +14,7 @@ import termios
 
 import pytest
 
+from clienttool import replay  # pylint: disable=unused-import # a fixture
 from conftest import build_dir, ended_with_test, find_program, kill, wait_until
 
 TIMEOUT = 30
@@ -61,7 +62,7 @@ def test_uart_by_interrupt():
 def test_semihosting():
     status, out, err = services("semihosting", stdin="xyz\n", word=42)
     assert (status, err) == (0, "err\n"), out
-    assert out == "out\n!\nheap=0x20000000..0x20010000\nword=42\n"
+    assert out == "out\n!\nword=42\n"
 
 
 @pytest.mark.parametrize("machine", ["cortex-m0", "cortex-m3", "cortex-m4"])
@@ -84,11 +85,31 @@ def test_lock_up_says_where():
     assert "the processor has locked up: " in err and "0x60000000" in err
 
 
-def test_other_addresses():
-    """The vector table stays at 0; a second memory is where --ram puts it."""
-    assert services("uart", "--uart", "0x4000d000", stdin="q")[0] == 126  # nobody there: a fault
-    status, out, _ = services("semihosting", "--ram-size", "128K", stdin="xyz\n")
-    assert status == 0 and "0x20020000" in out
+def test_less_memory():
+    """What lies behind it is a fault."""
+    assert services("reset", "--ram-size", "16K") == (1, "failed=exception 3\n", "")
+
+
+def test_devices_that_are_missing():
+    status, out, err = services("vacant", "-v")
+    assert (status, out) == (0, "")
+    assert err.count("looks for a device at 0x40030000: there is none") == 1
+
+
+def test_prompt_comes_without_a_newline(start):
+    board = start(firmware("services"), role="prompt")
+    assert board.stdout.read(8) == "prompt> "
+
+
+def test_memory_that_is_shown(server):
+    assert services("memory", "-S", server(size="2M").socket, "--shm-size", "1M",
+                    size=1 << 20) == (0, "", "")
+
+
+def test_doorbell_reaches_a_firmware_that_asks_all_the_time(server):
+    """The first ring of all, too: the board knows who is there before its firmware starts."""
+    for _ in range(20):
+        assert services("busy", "-S", server().socket) == (0, "", "")
 
 
 def test_behind_the_window_is_nothing(server):
@@ -181,6 +202,28 @@ def test_without_an_interrupt_there_is_a_warning(server):
 def test_no_server(tmp):
     status, _, err = services("reset", "-S", tmp / "nobody")
     assert status == 125 and str(tmp / "nobody") in err
+
+
+def test_server_of_another_version(replay, start):
+    board = start(firmware("services"), "-S", replay.path, role="reset")
+    replay.sock = replay.listener.accept()[0]
+    replay.send(1 << 40)
+    assert board.wait(TIMEOUT) == 125 and "version" in board.stderr.read()
+
+
+def test_server_that_says_nothing(replay, start):
+    board = start(firmware("services"), "-S", replay.path, "--join-timeout", "0.3", role="reset")
+    assert board.wait(TIMEOUT) == 125 and "time" in board.stderr.read()
+
+
+def test_server_that_breaks_the_protocol_later(replay, start):
+    """The firmware goes on with whom it knows."""
+    board = start(firmware("services"), "-S", replay.path, role="spin")
+    replay.accept(own=0, others=(), vectors=1)
+    assert board.stdout.readline() == "spinning\n"
+    replay.send(-7)
+    assert "the server is gone" in board.stderr.readline()
+    assert board.poll() is None
 
 
 def test_no_such_file(tmp):

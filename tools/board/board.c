@@ -4,12 +4,11 @@
  * the board looks at what comes from outside. A firmware that sleeps has nobody between a doorbell
  * and itself but one poll(): with a second thread, which could look while the processor runs, each
  * interrupt would take another thread's waking up. What it costs is that a doorbell that comes
- * while the processor is busy waits for the end of the while, some microseconds.
+ * while the processor is busy waits for the end of the while, a tenth of a millisecond.
  */
 #include "board.h"
 
 #include "base/clock.h"
-#include "base/parse.h"
 
 #include "image.h"
 
@@ -20,58 +19,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE             4096u
-#define UART_IRQ         5u
-#define SYSTEM_CONTROL   0x400fe000u
-#define RAW_INTERRUPTS   0x50u /* of the system control... */
-#define PLL_LOCKED       0x40u /* ...and what firmware waits for there */
 #define LARGEST_FIRMWARE (64u << 20)
-
-/* ---- the peripherals ---- */
-
-static uint32_t read_uart(void *data, uint32_t offset, unsigned size)
-{
-	(void)size;
-	return uart_read(data, offset);
-}
-
-static void write_uart(void *data, uint32_t offset, unsigned size, uint32_t value)
-{
-	(void)size;
-	uart_write(data, offset, value);
-}
-
-static void uart_send(void *data, uint8_t byte)
-{
-	(void)data;
-	putchar(byte);
-}
-
-static void uart_line(void *data, bool level)
-{
-	core_line(((struct board *)data)->core, UART_IRQ, level);
-}
-
-/* There are no clocks to set: it keeps what is written, and the one thing that firmware waits for
- * has always happened. */
-static uint32_t read_system_control(void *data, uint32_t offset, unsigned size)
-{
-	(void)size;
-	return offset == RAW_INTERRUPTS ? PLL_LOCKED : ((uint32_t *)data)[offset / 4];
-}
-
-static void write_system_control(void *data, uint32_t offset, unsigned size, uint32_t value)
-{
-	(void)size;
-	((uint32_t *)data)[offset / 4] = value;
-}
 
 /* ---- the address space ---- */
 
 static int map_memory(
 	struct board *board, const char *name, const struct place *place, uint8_t **memory)
 {
-	*memory = aligned_alloc(PAGE, place->size);
+	*memory = aligned_alloc(CORE_PAGE, place->size);
 	if (!*memory) {
 		log_error(board->log, "no memory for %u bytes of %s", place->size, name);
 		return -1;
@@ -82,28 +37,6 @@ static int map_memory(
 	log_error(board->log, "0x%08x is taken: give the %s another place by --%s", place->address,
 		name, name);
 	return -1;
-}
-
-static int map_devices(struct board *board)
-{
-	const struct core_device uart = {
-		.read = read_uart, .write = write_uart, .data = &board->uart};
-	const struct core_device control = {.read = read_system_control,
-		.write = write_system_control,
-		.data = board->system_control};
-
-	board->uart.send = uart_send;
-	board->uart.line = uart_line;
-	board->uart.data = board;
-	uart_reset(&board->uart);
-	if (core_map_device(board->core, board->config->uart, PAGE, &uart) < 0) {
-		log_error(board->log, "0x%08x is taken: give the UART another place by --uart",
-			board->config->uart);
-		return -1;
-	}
-	/* Where the user has put something else there are no clocks. */
-	core_map_device(board->core, SYSTEM_CONTROL, PAGE, &control);
-	return 0;
 }
 
 /* ---- the firmware ---- */
@@ -205,13 +138,11 @@ static int open_core(struct board *board)
 int board_open(struct board *board, const struct config *config, struct log *log)
 {
 	*board = (struct board){.config = config, .log = log, .input = true};
-	board->host = (struct semihosting){
-		.command_line = config->command_line,
-		.ram = {config->ram.address, config->ram.address + config->ram.size},
-		.start = clock_ns(),
-	};
+	board->host =
+		(struct semihosting){.command_line = config->command_line, .start = clock_ns()};
 	if (open_core(board) < 0 || map_memory(board, "flash", &config->flash, &board->flash) < 0 ||
-		map_memory(board, "ram", &config->ram, &board->ram) < 0 || map_devices(board) < 0 ||
+		map_memory(board, "ram", &config->ram, &board->ram) < 0 ||
+		peripherals_map(&board->peripherals, config, board->core, log) < 0 ||
 		load_firmware(board) < 0)
 		return -1;
 	if (config->server && window_open(&board->window, config, board->core, log) < 0)
@@ -230,21 +161,27 @@ void board_close(struct board *board)
 
 /* ---- run ---- */
 
+static struct uart *terminal_uart(struct board *board)
+{
+	return &board->peripherals.uarts[0].uart;
+}
+
 static void receive(struct board *board)
 {
 	uint8_t bytes[UART_FIFO];
-	ssize_t n = read(STDIN_FILENO, bytes, uart_room(&board->uart));
+	struct uart *uart = terminal_uart(board);
+	ssize_t n = read(STDIN_FILENO, bytes, uart_room(uart));
 
 	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
 		board->input = false;
 	for (ssize_t i = 0; i < n; i++)
-		uart_receive(&board->uart, bytes[i]);
+		uart_receive(uart, bytes[i]);
 }
 
 /* Take what has come from outside; if nothing has, wait for it until `deadline`, nanoseconds. */
 static void look(struct board *board, uint64_t deadline)
 {
-	bool input = board->input && uart_room(&board->uart) > 0;
+	bool input = board->input && uart_room(terminal_uart(board)) > 0;
 	struct pollfd entries[2] = {
 		{.fd = input ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = board->window.peer ? window_fd(&board->window) : -1, .events = POLLIN},
@@ -254,8 +191,7 @@ static void look(struct board *board, uint64_t deadline)
 	const struct timespec timeout = {
 		.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
 
-	if (deadline != 0)
-		fflush(stdout);
+	fflush(stdout); /* a prompt has no newline */
 	if (ppoll(entries, 2, deadline == UINT64_MAX ? NULL : &timeout, NULL) <= 0)
 		return;
 	if (entries[0].revents)
@@ -267,7 +203,7 @@ static void look(struct board *board, uint64_t deadline)
 static void reset(struct board *board)
 {
 	log_debug(board->log, "the firmware resets the board");
-	uart_reset(&board->uart);
+	peripherals_reset(&board->peripherals);
 	if (board->window.peer)
 		window_reset(&board->window);
 	core_reset(board->core);

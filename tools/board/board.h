@@ -5,8 +5,8 @@
 
 #include "config.h"
 #include "core/core.h"
+#include "peripherals.h"
 #include "semihosting.h"
-#include "uart.h"
 #include "window.h"
 
 #include "base/log.h"
@@ -18,8 +18,7 @@ struct board {
 	struct log *log;
 	struct core *core;
 	uint8_t *flash, *ram;
-	struct uart uart;
-	uint32_t system_control[1024]; /* clocks and power of the microcontroller */
+	struct peripherals peripherals;
 	struct semihosting host;
 	struct window window;
 	bool input; /* standard input has not ended */

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE          4096u
-#define DEVICES_END   0xe0000000u /* from here on addresses are the processor's own */
 #define LARGEST_CLOCK 1000000000u
 
 enum {
@@ -60,7 +58,7 @@ static const struct option_def options[] = {
 		"the processor: lm3s6965evb (a Cortex-M3), cortex-m0, cortex-m3 or cortex-m4 "
 		"(default: lm3s6965evb)",
 		"The board"},
-	{OPT_CLOCK, "clock", "HZ", "of the processor, for SysTick (default: 12000000)", NULL},
+	{OPT_CLOCK, "clock", "HZ", "of the processor, for SysTick (default: 12500000)", NULL},
 	{OPT_FLASH, "flash", "ADDRESS", "where the flash is (default: 0)", NULL},
 	{OPT_FLASH_SIZE, "flash-size", "SIZE", "how large it is (default: 256K)", NULL},
 	{OPT_RAM, "ram", "ADDRESS", "where the RAM is (default: 0x20000000)", NULL},
@@ -126,9 +124,9 @@ static int set_number(
 
 static int set_address(const char *option, const char *text, uint32_t *address)
 {
-	if (set_number(option, text, 0, DEVICES_END - PAGE, address) < 0)
+	if (set_number(option, text, 0, CORE_PRIVATE - CORE_PAGE, address) < 0)
 		return -1;
-	if (*address % PAGE == 0)
+	if (*address % CORE_PAGE == 0)
 		return 0;
 	return options_complain(&table, "%s %s: give a multiple of 0x1000", option, text);
 }
@@ -137,7 +135,7 @@ static int set_size(const char *option, const char *text, uint64_t *size)
 {
 	if (option_size(&table, option, text, size) < 0)
 		return -1;
-	if (*size > 0 && *size % PAGE == 0 && *size < DEVICES_END)
+	if (*size > 0 && *size % CORE_PAGE == 0 && *size < CORE_PRIVATE)
 		return 0;
 	return options_complain(&table, "%s %s: give a multiple of 4K below 3584M", option, text);
 }
@@ -267,7 +265,7 @@ int config_parse(struct config *config, int argc, char **argv)
 {
 	*config = (struct config){
 		.machine = &machines[0],
-		.clock_hz = 12000000,
+		.clock_hz = 12500000,
 		.flash = {0, 256 << 10},
 		.ram = {0x20000000, 64 << 10},
 		.uart = 0x4000c000,

@@ -13,9 +13,6 @@
 
 struct semihosting {
 	const char *command_line;
-	struct {
-		uint32_t base, limit; /* the board's RAM */
-	} ram;
 	uint64_t start;      /* when the board was started, nanoseconds of CLOCK_MONOTONIC */
 	uint32_t last_error; /* for SYS_ERRNO */
 };

@@ -44,6 +44,7 @@ void uart_reset(struct uart *uart)
 	uart->registers[CONTROL / 4] = 0x300; /* sending and receiving, not yet enabled */
 	uart->registers[FIFO_LEVELS / 4] = 0x12;
 	uart->waiting = 0;
+	uart->used = false;
 	uart->raised = 0;
 	settle(uart);
 }
@@ -75,8 +76,10 @@ uint32_t uart_read(struct uart *uart, uint32_t offset)
 
 	switch (offset & ~3u) {
 	case DATA:
+		uart->used = true;
 		return take(uart);
 	case FLAGS:
+		uart->used = true;
 		return flags(uart);
 	case RAW:
 		return uart->raised;
@@ -98,6 +101,7 @@ void uart_write(struct uart *uart, uint32_t offset, uint32_t value)
 		break;
 	case MASK:
 		uart->registers[MASK / 4] = value & ALL_INTERRUPTS;
+		uart->used |= (value & RX_INTERRUPTS) != 0;
 		break;
 	case CLEAR:
 		uart->raised &= ~value;
@@ -112,7 +116,7 @@ void uart_write(struct uart *uart, uint32_t offset, uint32_t value)
 
 unsigned uart_room(const struct uart *uart)
 {
-	return UART_FIFO - uart->waiting;
+	return uart->used ? UART_FIFO - uart->waiting : 0;
 }
 
 void uart_receive(struct uart *uart, uint8_t byte)

@@ -20,6 +20,7 @@ struct uart {
 	unsigned first, waiting; /* the oldest byte, and how many there are */
 	uint32_t registers[0x60 / 4];
 	uint32_t raised; /* raw interrupts */
+	bool used; /* the firmware has looked whether something has come, or wants to be told */
 	bool level;
 };
 
@@ -30,7 +31,7 @@ void uart_reset(struct uart *uart);
 uint32_t uart_read(struct uart *uart, uint32_t offset);
 void uart_write(struct uart *uart, uint32_t offset, uint32_t value);
 
-/* How many bytes can come in, and one that does. */
+/* How many bytes can come in, none before the firmware uses it; and one that does. */
 unsigned uart_room(const struct uart *uart);
 void uart_receive(struct uart *uart, uint8_t byte);
 

@@ -19,8 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PAGE         4096u
-#define MEMORY_LIMIT 0xe0000000u
+#define ANNOUNCED_MS 500
 
 /* ---- the trace ---- */
 
@@ -61,8 +60,10 @@ static void ring(void *data, unsigned peer, unsigned vector)
 		window_dispatch(window);
 		result = ivshmem_notify(window->peer, peer, vector);
 	}
-	trace(window, "rings peer %u, vector %u%s", peer, vector,
-		result < 0 ? ": there is no such" : "");
+	trace(window, "rings peer %u, vector %u%s%s", peer, vector, result < 0 ? ": " : "",
+		result == 0                                  ? ""
+			: errno == ENOENT || errno == EINVAL ? "there is no such"
+							     : strerror(errno));
 }
 
 static uint32_t read_register(void *data, uint32_t offset, unsigned size)
@@ -163,8 +164,8 @@ static int map_memory(struct window *window)
 		return -1;
 	}
 	/* A mapping has whole pages. */
-	shown = (shown + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-	if (shown > MEMORY_LIMIT - config->memory) {
+	shown = (shown + CORE_PAGE - 1) & ~(uint64_t)(CORE_PAGE - 1);
+	if (shown > CORE_PRIVATE - config->memory) {
 		log_error(window->log,
 			"the server's memory, %s, has no room at 0x%08x: try --shm-size or --shm",
 			format_size(size, is), config->memory);
@@ -198,12 +199,28 @@ static int map_registers(struct window *window)
 	return -1;
 }
 
+/*
+ * The server's messages about those who were there before come ahead of our own first vector, and a
+ * firmware may ring anybody with its first instruction. A server that gives no vectors is not
+ * waited for much longer than its messages take.
+ */
+static void hear_of_others(struct window *window)
+{
+	uint64_t deadline = deadline_after(ANNOUNCED_MS);
+	unsigned own = (unsigned)ivshmem_id(window->peer);
+
+	while (ivshmem_vectors(window->peer, own) < 1 && deadline_left(deadline) > 0 &&
+		ivshmem_dispatch(window->peer, deadline_left(deadline)) >= 0)
+		;
+}
+
 int window_open(
 	struct window *window, const struct config *config, struct core *core, struct log *log)
 {
 	*window = (struct window){.config = config, .core = core, .log = log, .start = clock_ns()};
 	if (join(window) < 0 || map_memory(window) < 0 || map_registers(window) < 0)
 		return -1;
+	hear_of_others(window);
 	if (config->first_irq == NO_IRQ)
 		log_warning(log,
 			"without an interrupt (--irq none) nobody can ring the firmware; "

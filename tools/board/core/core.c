@@ -106,23 +106,30 @@ static bool wakes(struct core *core)
 	return true;
 }
 
-enum core_stop core_run(struct core *core)
+/* Whoever gets one of these looks at the world, so that need not be soon again. With the others it
+ * comes as soon as it would have: a firmware may ask for something every few instructions. */
+static enum core_stop come_back(struct core *core, enum core_stop why)
 {
 	core->budget = BUDGET;
+	return why;
+}
+
+enum core_stop core_run(struct core *core)
+{
 	for (;;) {
 		if (core->scs.reset)
 			return CORE_RESET;
 		scs_advance(&core->scs, clock_ns());
 		core_attend(core);
 		if (core->sleep != AWAKE && !wakes(core))
-			return CORE_SLEEPS;
+			return come_back(core, CORE_SLEEPS);
 		core->sleep = AWAKE;
 		if (core->attention)
 			exception_take(core);
 		if (core->locked_up)
 			return CORE_LOCKUP;
 		if (core->budget <= 0)
-			return CORE_LOOK;
+			return come_back(core, CORE_LOOK);
 		core_step(core);
 		if (core->semihosting) {
 			core->semihosting = false;
@@ -133,6 +140,7 @@ enum core_stop core_run(struct core *core)
 
 void core_reset(struct core *core)
 {
+	core->budget = BUDGET;
 	core->sleep = AWAKE;
 	core->event = core->locked_up = core->semihosting = core->begins_fpu = false;
 	core->reason[0] = '\0';

@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CORE_PAGE    4096u
+#define CORE_PRIVATE 0xe0000000u /* from here on addresses are the processor's own */
+
 enum core_kind { CORTEX_M0, CORTEX_M3, CORTEX_M4 };
 
 struct core_config {

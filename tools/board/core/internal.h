@@ -9,8 +9,6 @@
 
 #include <unicorn/unicorn.h>
 
-#define CORE_PAGE 4096u
-
 /* A page that nobody else can have: see memory.c. */
 #define CORE_STUB 0x9ffff000u
 

@@ -8,8 +8,6 @@
  */
 #include "scb.h"
 
-#include <stddef.h>
-
 /* Offsets. */
 enum {
 	REG_SYSTICK = 0x010,
