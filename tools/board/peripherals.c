@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define SYSTEM_CONTROL 0x400fe000u
+#define MOST_PAGES     128u
 #define UART1          0x4000d000u
 #define UART2          0x4000e000u
 #define RAW_INTERRUPTS 0x50u /* of the system control... */
@@ -109,22 +110,32 @@ static void write_nothing(void *data, uint32_t offset, unsigned size, uint32_t v
 	tell(data, offset);
 }
 
-/* Whatever of these pages is not taken. What the user has put there makes holes, and a mapping is
- * of one piece: so try, and if it fails try both halves. */
-static void map_nothing(struct peripherals *peripherals, uint32_t address, uint32_t pages)
+/* Make nothing of these pages, if all of them are free. */
+static bool vacate(struct peripherals *peripherals, uint32_t page, uint32_t pages)
 {
 	struct vacancy *vacancy = &peripherals->vacancies[peripherals->n_vacancies];
 	const struct core_device device = {
 		.read = read_nothing, .write = write_nothing, .data = vacancy};
 
-	if (pages == 0 || peripherals->n_vacancies == VACANCIES)
-		return;
-	*vacancy = (struct vacancy){peripherals, address};
-	if (core_map_device(peripherals->core, address, pages * CORE_PAGE, &device) == 0) {
-		peripherals->n_vacancies++;
-	} else if (pages > 1) {
-		map_nothing(peripherals, address, pages / 2);
-		map_nothing(peripherals, address + pages / 2 * CORE_PAGE, pages - pages / 2);
+	*vacancy = (struct vacancy){peripherals, PERIPHERALS + page * CORE_PAGE};
+	if (page + pages > PERIPHERAL_PAGES ||
+		core_map_device(peripherals->core, vacancy->address, pages * CORE_PAGE, &device) <
+			0)
+		return false;
+	peripherals->n_vacancies++;
+	return true;
+}
+
+/* Whatever is not taken. What the user has put there makes holes, and a mapping is of one piece. */
+static void map_nothing(struct peripherals *peripherals)
+{
+	uint32_t page = 0;
+
+	while (page < PERIPHERAL_PAGES && peripherals->n_vacancies < VACANCIES) {
+		uint32_t pages = MOST_PAGES;
+		while (pages > 0 && !vacate(peripherals, page, pages))
+			pages /= 2;
+		page += pages > 0 ? pages : 1;
 	}
 }
 
@@ -147,7 +158,7 @@ int peripherals_map(struct peripherals *peripherals, const struct config *config
 	map_uart(peripherals, 1, UART1);
 	map_uart(peripherals, 2, UART2);
 	core_map_device(core, SYSTEM_CONTROL, CORE_PAGE, &control);
-	map_nothing(peripherals, PERIPHERALS, PERIPHERAL_PAGES);
+	map_nothing(peripherals);
 	peripherals_reset(peripherals);
 	return 0;
 }
