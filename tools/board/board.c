@@ -207,6 +207,7 @@ static void reset(struct board *board)
 	if (board->window.peer)
 		window_reset(&board->window);
 	core_reset(board->core);
+	look(board, 0); /* a firmware may do nothing else for ever */
 }
 
 int board_run(struct board *board)

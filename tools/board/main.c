@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 		logsink_close(log);
 	}
 	config_fini(&config);
-	if (fflush(stdout) != 0 && status == EXIT_SUCCESS)
+	if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_SUCCESS)
 		status = BOARD_CANNOT_START;
 	return status;
 }

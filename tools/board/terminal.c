@@ -11,9 +11,16 @@
 static struct termios saved;
 static volatile sig_atomic_t changed;
 
+/* A process in the background must leave the terminal to others, and would be stopped by touching
+ * it. */
+static bool in_foreground(void)
+{
+	return tcgetpgrp(STDIN_FILENO) == getpgrp();
+}
+
 void terminal_close(void)
 {
-	if (changed)
+	if (changed && in_foreground())
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	changed = false;
 }
@@ -31,11 +38,13 @@ void terminal_open(void)
 	struct sigaction action = {
 		.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
 
-	/* A process in the background must leave the terminal to others. */
-	if (tcgetpgrp(STDIN_FILENO) != getpgrp() || tcgetattr(STDIN_FILENO, &saved) < 0)
+	struct sigaction inherited;
+
+	if (!in_foreground() || tcgetattr(STDIN_FILENO, &saved) < 0)
 		return;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		sigaction(signals[i], &action, NULL);
+		if (sigaction(signals[i], NULL, &inherited) == 0 && inherited.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
 	struct termios raw = saved;
 	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
 	changed = true;

@@ -162,6 +162,9 @@ void core_line(struct core *core, unsigned line, bool level)
 
 uint64_t core_deadline(const struct core *core)
 {
+	/* A tick that is pending already, because it is masked, has nothing new to say. */
+	if (nvic_bit(&core->scs.nvic.pending, EXC_SYSTICK))
+		return UINT64_MAX;
 	return systick_deadline(&core->scs.systick);
 }
 

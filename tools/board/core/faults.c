@@ -39,14 +39,19 @@ static const struct {
 	[FAULT_NO_SUPERVISOR] = {EXC_SVC, 0, 0, "SVC"},
 };
 
+/* What happens in the handler of a fault comes behind what that was: often there is no handler, and
+ * the first is the one that explains it. */
 static void describe(struct core *core, const struct fault *fault)
 {
+	unsigned current = core->scs.nvic.current;
+	bool follows = current >= EXC_HARD && current <= EXC_USAGE && core->reason[0] != '\0';
+	size_t length = follows ? strlen(core->reason) : 0;
 	char data[48] = "";
 
 	if (fault->kind == FAULT_READ || fault->kind == FAULT_WRITE)
 		snprintf(data, sizeof(data), " 0x%08x, where nothing is,", fault->address);
-	snprintf(core->reason, sizeof(core->reason), "%s%s at pc 0x%08x", kinds[fault->kind].what,
-		data, fault->at);
+	snprintf(core->reason + length, sizeof(core->reason) - length, "%s%s%s at pc 0x%08x",
+		follows ? "; then " : "", kinds[fault->kind].what, data, fault->at);
 }
 
 void fault_raise(struct core *core, const struct fault *fault)

@@ -51,7 +51,7 @@ struct core {
 	bool event;       /* what WFE waits for */
 	bool semihosting; /* the firmware waits for an answer */
 	bool locked_up;
-	char reason[160];
+	char reason[256];
 	struct core_region regions[CORE_REGIONS];
 	unsigned n_regions;
 };
