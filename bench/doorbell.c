@@ -10,29 +10,7 @@
 #include "anchors/common.h"
 #include "anchors/round.h"
 #include "host.h"
-
-#include <ivshmem/peer.h>
-
-#define TIMEOUT_MS 5000
-
-struct line {
-	struct ivshmem_peer *peer;
-	unsigned other;
-};
-
-static void ring(void *data)
-{
-	const struct line *line = data;
-	if (ivshmem_notify(line->peer, line->other, 0) < 0)
-		die("ivshmem_notify");
-}
-
-static void await(void *data)
-{
-	const struct line *line = data;
-	if (ivshmem_wait(line->peer, 0, TIMEOUT_MS, NULL) != 1)
-		die("ivshmem_wait");
-}
+#include "line.h"
 
 /* Join, and wait for the other one. */
 static void line_open(struct line *line, const char *socket)
@@ -40,9 +18,7 @@ static void line_open(struct line *line, const char *socket)
 	line->peer = ivshmem_open(socket, NULL);
 	if (!line->peer)
 		die("ivshmem_open");
-	while (ivshmem_peers(line->peer, &line->other, 1) < 1)
-		if (ivshmem_dispatch(line->peer, TIMEOUT_MS) < 1)
-			die("ivshmem_dispatch");
+	line_meet(line);
 }
 
 static void answer(void *data)
@@ -50,8 +26,8 @@ static void answer(void *data)
 	struct line line;
 	line_open(&line, data);
 	for (;;) {
-		await(&line);
-		ring(&line);
+		line_await(&line);
+		line_ring(&line);
 	}
 }
 
@@ -65,7 +41,7 @@ int main(int argc, char **argv)
 	round_begin(one);
 	pid_t other = spawn(one ? cpu_a() : cpu_b(), answer, host.socket);
 	line_open(&line, host.socket);
-	round_measure(one, "peer", ring, await, &line);
+	round_measure(one, "peer", line_ring, line_await, &line);
 	reap(other);
 	ivshmem_close(line.peer);
 	host_stop(&host);

@@ -10,31 +10,9 @@
  */
 #include "anchors/common.h"
 #include "anchors/round.h"
-
-#include <ivshmem/peer.h>
+#include "line.h"
 
 #include <stdio.h>
-
-#define TIMEOUT_MS 10000
-
-struct line {
-	struct ivshmem_peer *peer;
-	unsigned other;
-};
-
-static void ring(void *data)
-{
-	const struct line *line = data;
-	if (ivshmem_notify(line->peer, line->other, 0) < 0)
-		die("ivshmem_notify");
-}
-
-static void await(void *data)
-{
-	const struct line *line = data;
-	if (ivshmem_wait(line->peer, 0, TIMEOUT_MS, NULL) != 1)
-		die("ivshmem_wait");
-}
 
 int main(int argc, char **argv)
 {
@@ -45,12 +23,9 @@ int main(int argc, char **argv)
 		die("ivshmem_open");
 	printf("ready\n"); /* whoever starts the board waits for it */
 	fflush(stdout);
-	while (ivshmem_peers(line.peer, &line.other, 1) < 1 ||
-		ivshmem_vectors(line.peer, line.other) < 1)
-		if (ivshmem_dispatch(line.peer, TIMEOUT_MS) < 1)
-			die("ivshmem_dispatch");
+	line_meet(&line);
 	round_begin(one);
-	round_measure(one, argv[2], ring, await, &line);
+	round_measure(one, argv[2], line_ring, line_await, &line);
 	ivshmem_close(line.peer);
 	return 0;
 }

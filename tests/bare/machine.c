@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "machine.h"
 
+#include "../common/words.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 
@@ -120,53 +122,14 @@ void parameters_init(const void *information)
 	command_line = (const char *)*(const uint32_t *)((const char *)information + 24);
 }
 
-/* The text behind "name=", which ends with a blank or the line; NULL where it is absent. */
-static const char *value_of(const char *name)
-{
-	const char *word = command_line;
-
-	while (*word != '\0') {
-		const char *letter = name;
-		for (; *letter != '\0' && *letter == *word; letter++)
-			word++;
-		if (*letter == '\0' && *word == '=')
-			return word + 1;
-		while (*word != '\0' && *word != ' ')
-			word++;
-		while (*word == ' ')
-			word++;
-	}
-	return NULL;
-}
-
 unsigned parameter(const char *name, unsigned otherwise)
 {
-	const char *text = value_of(name);
-	unsigned base = 10;
-	unsigned value = 0;
-
-	if (text == NULL)
-		return otherwise;
-	if (text[0] == '0' && text[1] == 'x') {
-		base = 16;
-		text += 2;
-	}
-	for (; *text != '\0' && *text != ' '; text++)
-		value = value * base + (unsigned)(*text <= '9' ? *text - '0' : *text - 'a' + 10);
-	return value;
+	return words_number(command_line, name, otherwise);
 }
 
 bool parameter_is(const char *name, const char *value)
 {
-	const char *text = value_of(name);
-
-	if (text == NULL)
-		return false;
-	while (*value != '\0' && *value == *text) {
-		value++;
-		text++;
-	}
-	return *value == '\0' && (*text == '\0' || *text == ' ');
+	return words_are(command_line, name, value);
 }
 
 /* ---- the end ---- */

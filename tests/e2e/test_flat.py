@@ -102,11 +102,11 @@ def test_with_bare_guest(server, board, bare_guest, kind, seat):
 
 @EACH_BOARD
 def test_with_linux(server, board, linux, memory, pytestconfig, kind):
-    """An aarch64 guest and its driver; with --long ten times as often."""
+    """An aarch64 guest and its driver; with --long ten times."""
     target = server()
     guest = linux(target)
     words = memory(target)
-    for run in range(20 if pytestconfig.getoption("--long") else 2):
+    for run in range(10 if pytestconfig.getoption("--long") else 2):
         words.clear()
         seat = run % 2
         command = guest.start(f"talk-host auto: {1 - seat} 2 {ROUNDS}")
