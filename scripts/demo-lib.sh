@@ -43,10 +43,10 @@ fail() {
 
 build=$root/build-demo
 
-# A directory from before learns of new targets.
+# A directory from before learns of new targets, and of compilers that were not there.
 configure() {
 	if [ -e "$build/build.ninja" ]; then
-		ninja -C "$build" build.ninja
+		meson setup --reconfigure "$build" "$root"
 	else
 		meson setup "$build" "$root" --buildtype release
 	fi >"$dir/build.log" 2>&1 || fail "meson setup failed" build
