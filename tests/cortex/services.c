@@ -215,6 +215,24 @@ static void busy(void)
 	fail("not rung in 10 s");
 }
 
+/* Rung by somebody as soon as there is anybody to ring. */
+static void first(void)
+{
+	uint32_t start = semihost(SYS_CLOCK, NULL);
+
+	interrupt_on(40, passed);
+	while (semihost(SYS_CLOCK, NULL) - start < 500)
+		;
+	fail("not rung in 5 s");
+}
+
+static void resets(void)
+{
+	*reg(SCB_AIRCR) = 0x05fa0004;
+	for (;;)
+		;
+}
+
 /* What is not there is no fault, as on QEMU's board. */
 static void vacant(void)
 {
@@ -252,6 +270,8 @@ static const struct {
 	{"beyond", beyond},
 	{"memory", memory},
 	{"busy", busy},
+	{"first", first},
+	{"resets", resets},
 	{"vacant", vacant},
 	{"prompt", prompt},
 	{"spin", spin},

@@ -15,6 +15,7 @@ import termios
 import pytest
 
 from clienttool import replay  # pylint: disable=unused-import # a fixture
+import wire
 from conftest import build_dir, ended_with_test, find_program, kill, wait_until
 
 TIMEOUT = 30
@@ -79,10 +80,12 @@ def test_system_control():
     assert services("control") == (0, "", "")
 
 
-def test_lock_up_says_where():
+def test_lock_up_says_how_it_came_about():
+    """The first cause, not only what it led to: often there is no handler."""
     status, out, err = services("lockup")
     assert (status, out) == (126, "")
-    assert "the processor has locked up: " in err and "0x60000000" in err
+    assert re.search("locked up: write to 0x60000000, where nothing is, at pc 0x[0-9a-f]+; "
+                     "then jump to where nothing is at pc 0x60000000, in a fault handler", err)
 
 
 def test_less_memory():
@@ -148,6 +151,37 @@ def test_ends_by_signal_while_firmware_spins(start, number):
 
 
 # ---- what a user can get wrong ----
+
+
+def test_doorbell_of_somebody_who_was_waiting(server, join, start):
+    """A peer that rings as soon as it hears of the board: the firmware has not begun by then."""
+    target = server()
+    host = join(target)
+    for _ in range(20):
+        board = start(firmware("services"), "-S", target.socket, role="first")
+        host.pump(lambda peer: any(peer.peers.values()))
+        (number, vectors), = host.peers.items()
+        wire.ring(vectors[0])
+        assert board.wait(TIMEOUT) == 0, board.stdout.read()
+        host.pump(lambda peer, gone=number: gone not in peer.peers)
+
+
+def test_firmware_that_only_resets_keeps_in_touch(server, join, start):
+    target = server()
+    board = start(firmware("services"), "-v", "-S", target.socket, role="resets")
+    while "resets the board" not in board.stderr.readline():
+        pass
+    join(target)
+    while "peer 1 is there" not in board.stderr.readline():
+        pass
+
+
+def test_full_disk():
+    """What could not be printed makes a failure of a success."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command(firmware("services"), role="reset"), stdout=full,
+                              stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=False)
+    assert done.returncode == 125
 
 
 @pytest.mark.parametrize("options, said", [

@@ -145,9 +145,10 @@ int board_open(struct board *board, const struct config *config, struct log *log
 		peripherals_map(&board->peripherals, config, board->core, log) < 0 ||
 		load_firmware(board) < 0)
 		return -1;
+	/* Before anybody can ring: a reset forgets what is pending. */
+	core_reset(board->core);
 	if (config->server && window_open(&board->window, config, board->core, log) < 0)
 		return -1;
-	core_reset(board->core);
 	return 0;
 }
 
