@@ -72,6 +72,7 @@ static const struct role {
 	{"garbage", role_garbage},
 	{"record", role_record},
 	{"echo", role_echo},
+	{"image", role_image},
 };
 
 int main(void)

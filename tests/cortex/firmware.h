@@ -29,6 +29,7 @@ void role_unknown(void);
 void role_garbage(void);
 void role_record(void);
 void role_echo(void);
+void role_image(void);
 
 extern struct ivshmem_mmio iv;
 

@@ -71,9 +71,8 @@ class Board:
                 self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def digest(self):
-        """Of the image that it runs, as the process was told."""
-        with open(f"/proc/{self.process.pid}/cmdline", "rb") as words:
-            path, = {word for word in words.read().split(b"\0") if word.endswith(b".elf")}
+        """Of the image that it was told to run."""
+        path, = {word for word in self.command if word.endswith(".elf")}
         with open(path, "rb") as elf:
             return hashlib.sha256(elf.read()).hexdigest()
 

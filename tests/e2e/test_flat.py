@@ -7,6 +7,7 @@ one lost, doubled or too early fails the run; and it is rung, killed and lied to
 QEMU's device serves vector 0 only, and ringing another makes that QEMU spin: its servers have one.
 """
 
+import struct
 import time
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from bare import BareGuest
 from conftest import ended_with_test, wait_until
 from flat import (CHANGED, KINDS, LIFE, OURS, PAIRS, SEEN, VECTORS, Served, Words,
-                  board)  # pylint: disable=unused-import # a fixture
+                  board,
+                  image)  # pylint: disable=unused-import # a fixture
 from guests import check, finish, host  # pylint: disable=unused-import # a fixture
 from qemu import doorbell_device, result_line
 from shell_guest import shell_guest, shell_image  # pylint: disable=unused-import # fixtures
@@ -65,11 +67,28 @@ def letter(one):
 # ---- pairs ----
 
 
+def in_flash(elf, size):
+    """The first bytes of the flash once that file has been loaded."""
+    flash = bytearray(size)
+    headers, = struct.unpack_from("<I", elf, 28)
+    entry, count = struct.unpack_from("<HH", elf, 42)
+    for at in range(headers, headers + entry * count, entry):
+        _, offset, _, address, length = struct.unpack_from("<5I", elf, at)
+        length = max(0, min(length, size - address))
+        flash[address:address + length] = elf[offset:offset + length]
+    return flash
+
+
 def test_same_image(server, board):
-    boards = [board(kind, server(), "vectors") for kind in KINDS]
-    for one in boards:
-        one.wait_id()  # what is under its process ID runs then
+    """One file, by its digest; and what each board's processor finds in its flash is that file."""
+    boards = [board(kind, server(), "image") for kind in KINDS]
     assert len({one.digest() for one in boards}) == 1
+    elf = image().read_bytes()
+    for one in boards:
+        found, total = one.wait(), 2166136261
+        for byte in in_flash(elf, found["size"]):
+            total = (total ^ byte) * 16777619 & 0xFFFFFFFF
+        assert found["sum"] == total and found["size"] > 1000
 
 
 @EACH_BOARD

@@ -287,13 +287,19 @@ static void test_own_page(void **state)
 static void test_deadline(void **state)
 {
 	(void)state;
-	assert_int_equal(RUN(0xffffff, 0xe000e014, STR_R0_R1, SEMIHOST), CORE_SEMIHOSTING);
+	assert_int_equal(RUN(0xffffff, 0xe000e014, CPSID, STR_R0_R1, SEMIHOST), CORE_SEMIHOSTING);
 	assert_true(core_deadline(core) == UINT64_MAX);
 	core_set_register(core, 0, 3);
 	core_set_register(core, 1, 0xe000e010);
 	core_set_register(core, 15, CODE);
 	assert_int_equal(core_run(core), CORE_SEMIHOSTING);
 	assert_true(core_deadline(core) != UINT64_MAX);
+	/* A tick that is pending and masked is nothing to wake up for. */
+	core_set_register(core, 0, 1u << 26);
+	core_set_register(core, 1, 0xe000ed04); /* ICSR.PENDSTSET */
+	core_set_register(core, 15, CODE);
+	assert_int_equal(core_run(core), CORE_SEMIHOSTING);
+	assert_true(core_deadline(core) == UINT64_MAX);
 }
 
 #define TEST_CORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)

@@ -31,9 +31,8 @@ enum {
 
 static const struct option_def options[] = {
 	{'S', "server", "URI",
-		"join this ivshmem server: PATH, unix:PATH or region:NAME (default: the board has "
-		"no "
-		"ivshmem device)",
+		"join this ivshmem server: PATH, unix:PATH or region:NAME (default: the board "
+		"has no ivshmem device)",
 		"The ivshmem device"},
 	{OPT_VECTORS, "vectors", "N",
 		"vectors of the device (default: as many as there are interrupts for)", NULL},
@@ -41,8 +40,7 @@ static const struct option_def options[] = {
 	{OPT_SHM, "shm", "ADDRESS", "where the shared memory is (default: 0x40100000)", NULL},
 	{OPT_SHM_SIZE, "shm-size", "SIZE",
 		"how much of it the firmware sees; the server's must be at least as large "
-		"(default: "
-		"all)",
+		"(default: all)",
 		NULL},
 	{OPT_IRQ, "irq", "N|none",
 		"interrupt of vector 0, the others follow; with none the firmware can ring others "

@@ -37,7 +37,6 @@ void terminal_open(void)
 	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 	struct sigaction action = {
 		.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
-
 	struct sigaction inherited;
 
 	if (!in_foreground() || tcgetattr(STDIN_FILENO, &saved) < 0)
