@@ -9,6 +9,7 @@ to.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
 import pathlib
@@ -42,6 +43,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours: uses options or promises that only our server has")
+    config.addinivalue_line("markers", "crowd: has tens of thousands of descriptors in flight")
     # A thousand peers in one process need more descriptors than most shells allow.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -54,6 +56,22 @@ def pytest_collection_modifyitems(config, items):
     ours = [item for item in items if item.get_closest_marker("ours")]
     config.hook.pytest_deselected(items=ours)
     items[:] = [item for item in items if item not in ours]
+
+
+@pytest.fixture(autouse=True)
+def alone_in_a_crowd(request):
+    """
+    Descriptors in flight count for all processes of a user, and with more than RLIMIT_NOFILE of
+    them a device process, which has dropped its capabilities, can send none to its VMM. So a test
+    marked `crowd` runs while no other one does. Whoever waits at the door lets nobody pass.
+    """
+    crowd = request.node.get_closest_marker("crowd")
+    place = f"{tempfile.gettempdir()}/ivshmem-e2e-{os.getuid()}"
+    with open(f"{place}.door", "wb") as door, open(f"{place}.room", "wb") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if crowd else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 def wait_until(condition, what, timeout=TIMEOUT):

