@@ -12,7 +12,7 @@ kernel_modules="irqbypass vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-p
 
 # For meson setup with clang: fuzz targets, and the layers under them with coverage too: else the
 # fuzzer is blind.
-fuzz_options="-Dcore_only=true -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
+fuzz_options="-Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
 	-Dc_args=-fsanitize=fuzzer-no-link"
 
 say() {
@@ -22,6 +22,16 @@ say() {
 die() {
 	echo "$name: $*" >&2
 	exit 1
+}
+
+# copy_checkout DIRECTORY: the tracked files
+copy_checkout() {
+	mkdir -p "$1"
+	if git -C "$root" rev-parse --git-dir >/dev/null 2>&1; then
+		git -C "$root" ls-files -z | tar -C "$root" -c --null -T -
+	else
+		tar -C "$root" -c --exclude='./build*' --exclude=./.cache .
+	fi | tar -C "$1" -x --no-same-owner
 }
 
 # ---- apt with a system of its own ----

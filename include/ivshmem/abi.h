@@ -14,6 +14,8 @@
 /* Identity of the PCI device. */
 #define IVSHMEM_PCI_VENDOR_ID 0x1af4u
 #define IVSHMEM_PCI_DEVICE_ID 0x1110u
+/* Subsystem vendor in bits 31..16, subsystem in 15..0, unless the device was given others. */
+#define IVSHMEM_PCI_SUBSYSTEM_ID 0x1af41100u
 
 /* BARs: registers, MSI-X table and PBA (doorbell device only), the shared memory. */
 #define IVSHMEM_BAR_REGISTERS 0
@@ -66,6 +68,33 @@ enum ivshmem_meeting {
 	IVSHMEM_MEETING_LAST = 4,  /* flag: has no clock, and says HEARD after all else */
 };
 #define IVSHMEM_MEETING_NO_ID 0xffffffffu
+
+/*
+ * What the server writes into the first page of the region if it is told to: which region this is.
+ * Byte offsets of 32 bit words, but for UUID and NAME, which are bytes. What is not listed is 0.
+ * Who reads it copies the page, checks CHECK over the copy, and uses the copy; it is a hint, since
+ * whoever may write to the region can write here (docs/region.md).
+ */
+enum ivshmem_header {
+	IVSHMEM_HEADER_MAGIC = 0,           /* IVSHMEM_HEADER_MAGIC_VALUE, or there is no header */
+	IVSHMEM_HEADER_VERSION = 4,         /* of this layout: IVSHMEM_HEADER_VERSION_VALUE */
+	IVSHMEM_HEADER_BYTES = 8,           /* IVSHMEM_HEADER_SIZE: what CHECK is about */
+	IVSHMEM_HEADER_CHECK = 12,          /* CRC-32 of the page, this word taken as 0 */
+	IVSHMEM_HEADER_GENERATION = 16,     /* another one whenever the memory was made anew */
+	IVSHMEM_HEADER_FLAGS = 20,          /* none yet; ignore those that you do not know */
+	IVSHMEM_HEADER_REGION_LOW = 24,     /* bytes of the region: bits 31..0, */
+	IVSHMEM_HEADER_REGION_HIGH = 28,    /* 63..32 */
+	IVSHMEM_HEADER_UUID = 32,           /* in the order of its text */
+	IVSHMEM_HEADER_DIRECTORY = 48,      /* byte offset of what describes the rest; 0: nothing */
+	IVSHMEM_HEADER_DIRECTORY_SIZE = 52, /* bytes of that */
+	IVSHMEM_HEADER_NAME = 64,           /* [a-z0-9._-]{1,63}, then zeros */
+
+	IVSHMEM_HEADER_SIZE = 4096, /* bytes that are taken from the region */
+	IVSHMEM_HEADER_UUID_SIZE = 16,
+	IVSHMEM_HEADER_NAME_SIZE = 64, /* with the zero */
+};
+#define IVSHMEM_HEADER_MAGIC_VALUE   0x68737669u /* "ivsh" */
+#define IVSHMEM_HEADER_VERSION_VALUE 1u
 
 /* Where region:NAME listens: this folder, the name, ".sock". */
 #define IVSHMEM_SOCKET_FOLDER "/run/ivshmem"

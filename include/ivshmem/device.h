@@ -83,6 +83,8 @@ struct ivshmem_pci_config {
 			       mask bits would */
 	const struct ivshmem_pci_ops *ops; /* not NULL; must outlive the device */
 	void *data;                        /* handed to the callbacks */
+	uint32_t subsystem_id; /* subsystem vendor in bits 31..16, subsystem in 15..0; 0 stands for
+				  IVSHMEM_PCI_SUBSYSTEM_ID, by which some drivers find the device */
 };
 
 #define IVSHMEM_PCI_CONFIG_INIT                                                                    \

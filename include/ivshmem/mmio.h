@@ -259,6 +259,45 @@ static inline void ivshmem_mmio_store(
 	*ivshmem_mmio_word(iv, offset) = value;
 }
 
+/* ---- which region this is ---- */
+
+/*
+ * The name in the header that a server may have written at the start of the memory. Returns 0, or
+ * -1 if there is none, or one that does not add up: it may just be being written, so look again. A
+ * hint, as whoever can write to the memory can write there. A device's memory is read once, word by
+ * word: 4096 bytes, and some hundred thousand instructions.
+ * Source: enum ivshmem_header in <ivshmem/abi.h>, docs/region.md.
+ */
+static inline int ivshmem_mmio_name(
+	const struct ivshmem_mmio *iv, char name[IVSHMEM_HEADER_NAME_SIZE])
+{
+	uint32_t crc = 0xffffffffu, check = 0, offset, word;
+	unsigned i;
+
+	if (iv->size < IVSHMEM_HEADER_SIZE)
+		return -1;
+	for (offset = 0; offset < IVSHMEM_HEADER_SIZE; offset += 4) {
+		word = *ivshmem_mmio_word(iv, offset);
+		if (offset == IVSHMEM_HEADER_MAGIC && word != IVSHMEM_HEADER_MAGIC_VALUE)
+			return -1;
+		if (offset == IVSHMEM_HEADER_VERSION && word != IVSHMEM_HEADER_VERSION_VALUE)
+			return -1;
+		if (offset == IVSHMEM_HEADER_CHECK) {
+			check = word;
+			word = 0;
+		}
+		if (offset >= IVSHMEM_HEADER_NAME &&
+			offset < IVSHMEM_HEADER_NAME + IVSHMEM_HEADER_NAME_SIZE)
+			for (i = 0; i < 4; i++)
+				name[offset - IVSHMEM_HEADER_NAME + i] =
+					(char)(word >> (8 * i) & 0xff);
+		crc ^= word;
+		for (i = 0; i < 32; i++)
+			crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xedb88320u : 0);
+	}
+	return ~crc == check && name[IVSHMEM_HEADER_NAME_SIZE - 1] == '\0' ? 0 : -1;
+}
+
 /* ---- meeting another peer ---- */
 
 /*

@@ -129,7 +129,8 @@ struct ivshmem_params {
  * Open a peer by URI:
  *
  *   unix:PATH     join the server that listens on PATH
- *   region:NAME   the same, PATH being /run/ivshmem/NAME.sock; NAME is [a-z0-9._-]{1,63}
+ *   region:NAME   the region of that name, [a-z0-9._-]{1,63}: PATH is /run/ivshmem/NAME.sock; or
+ *                 in a guest, see below
  *   shm:NAME      map a POSIX shared memory object, no server, no interrupts
  *   file:PATH     map a file (also on hugetlbfs or a block device), no server, no interrupts
  *
@@ -142,6 +143,14 @@ struct ivshmem_params {
  *   pci:BDF       the same without a driver: memory and doorbells, no interrupts
  *   auto:         the only ivshmem device, in whichever of these ways its driver calls for;
  *                 auto:BDF chooses among several
+ *   region:NAME   the ivshmem device whose region has a header (docs/region.md) with that name, in
+ *                 whichever way its driver calls for
+ *
+ * region: takes the socket if there is a file of that name, whatever becomes of it then, and looks
+ * at the devices only if there is none; so a host that is a guest, too, has its own servers first.
+ * It opens each device for a moment, also those that vfio-pci has and nobody uses. A header is a
+ * hint: who may write to a region can call it anything. If two devices claim the name, neither is
+ * taken; if only the wrong one claims it, that one is: where this matters, name the device.
  *
  * A URI without a scheme that contains a slash is taken as unix:PATH. `params` may be NULL.
  *
@@ -159,12 +168,13 @@ struct ivshmem_params {
  * errno: EINVAL (URI or params malformed), ENOTSUP (unknown scheme), ENAMETOOLONG (socket path over
  * 107 bytes), ENOENT, ECONNREFUSED, EACCES (from connect or open), ETIMEDOUT (handshake not
  * finished in time), ECONNRESET (server closed during the handshake), EPROTO (server broke the
- * protocol or speaks another version), EUSERS (server refused: full), EFBIG (over map_limit),
- * EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one), ENOTUNIQ (auto: and
- * several devices), ENXIO (the device is not bound to that driver), EBUSY (vfio: somebody else has
- * it, or a device of its IOMMU group has another driver; pci: a driver has it), EPERM (pci: the
- * kernel is locked down; vfio: the IOMMU does not remap interrupts), EAGAIN (the device has no ID
- * yet: its server is not there), EINTR, EIO (sysfs says what it never should).
+ * protocol or speaks another version), EUSERS (server refused: full, or its rules), EFBIG (over
+ * map_limit), EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one, or region: and none
+ * has that name), ENOTUNIQ (auto: and several devices, region: and several of that name), ENXIO
+ * (the device is not bound to that driver), EBUSY (vfio: somebody else has it, or a device of its
+ * IOMMU group has another driver; pci: a driver has it), EPERM (pci: the kernel is locked down;
+ * vfio: the IOMMU does not remap interrupts), EAGAIN (the device has no ID yet: its server is not
+ * there), EINTR, EIO (sysfs says what it never should).
  * Source: docs/protocol.md, sections 2.2 and 2.3.
  */
 struct ivshmem_peer *ivshmem_open(const char *uri, const struct ivshmem_params *params);
@@ -181,6 +191,28 @@ int ivshmem_id(const struct ivshmem_peer *peer);
 /* Start of the region; `size`, if not NULL, receives its bytes. Page-aligned; valid until
  * ivshmem_close(), also after the server is gone. Never fails. */
 void *ivshmem_region(const struct ivshmem_peer *peer, uint64_t *size);
+
+/* What the region says of itself. */
+struct ivshmem_identity {
+	size_t struct_size;  /* set it to sizeof(struct ivshmem_identity) */
+	uint32_t generation; /* not 0; another one whenever the memory was made anew or cleared */
+	char name[64];       /* [a-z0-9._-]{1,63} and a zero */
+	uint8_t uuid[16];    /* in the order of its text; not all zero */
+};
+
+/*
+ * Read the header in the region's first 4096 bytes, which is there if the server was told to write
+ * one. It is read anew each time, from memory that others can write: a hint, to tell regions apart
+ * and to notice that the content is not the one of before (compare generations for equality). What
+ * it returns is complete and of the form above, but not for that reason true.
+ * Usually some microseconds; if the header does not add up, it is looked at again for some
+ * milliseconds. Any thread may call it at any time, but not during ivshmem_close().
+ * errno: ENODATA (no header), EPROTONOSUPPORT (one of a later version), EBADMSG (a damaged one),
+ * EINVAL (struct_size). Without IVSHMEM_CAP_SEALED the first page may be gone: SIGBUS, as with any
+ * access to the region.
+ * Source: enum ivshmem_header in <ivshmem/abi.h>, docs/region.md.
+ */
+int ivshmem_identity(const struct ivshmem_peer *peer, struct ivshmem_identity *identity);
 
 /*
  * Descriptor of the region, which starts at its offset 0, for passing on or mapping again. Owned by
@@ -281,10 +313,11 @@ int ivshmem_connected(const struct ivshmem_peer *peer);
  * again. It is no barrier: one may return while the other still has a moment to go, the other's
  * last ring may come after both have, and who rang a vector nobody can tell.
  *
- * The two agree on 128 bytes of the region at `offset` (a multiple of 64; any content), on who has
- * `seat` 0 and who 1, and each on the own vector `vector` to be rung on, which must be the same.
- * Handles server messages meanwhile, as ivshmem_dispatch() does, and takes rings of that vector:
- * the other side may have gone on and rung already, so look at the memory before you wait.
+ * The two agree on 128 bytes of the region at `offset` (a multiple of 64; any content), which with
+ * a header is 4096 at least, on who has `seat` 0 and who 1, and each on the own vector `vector` to
+ * be rung on, which must be the same. Handles server messages meanwhile, as ivshmem_dispatch()
+ * does, and takes rings of that vector: the other side may have gone on and rung already, so look
+ * at the memory before you wait.
  *
  * `timeout_ms`: negative is without limit. `other`, if not NULL, receives the other's ID, or
  * UINT_MAX if it has none. Returns 0.

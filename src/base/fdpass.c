@@ -13,10 +13,11 @@
 #include "base/fdpass.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 union one_fd {
@@ -116,9 +117,12 @@ ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd)
 	return sent < 0 ? -errno : sent;
 }
 
+#define NOT_SENT UINT_MAX /* no length that the kernel could note */
+
 struct fdpass_batch {
 	unsigned count;
-	struct mmsghdr messages[FDPASS_BATCH];
+	struct mmsghdr *messages; /* own_messages, or the caller's memory */
+	struct mmsghdr own_messages[FDPASS_BATCH];
 	struct iovec iovs[FDPASS_BATCH];
 	union one_fd controls[FDPASS_BATCH];
 	uint8_t bytes[FDPASS_BATCH][8];
@@ -129,6 +133,7 @@ struct fdpass_batch *fdpass_batch_create(void)
 	struct fdpass_batch *batch = calloc(1, sizeof(*batch));
 	if (!batch)
 		return NULL;
+	batch->messages = batch->own_messages;
 	for (unsigned i = 0; i < FDPASS_BATCH; i++) {
 		struct msghdr *msg = &batch->messages[i].msg_hdr;
 		batch->iovs[i].iov_base = batch->bytes[i];
@@ -159,6 +164,7 @@ void fdpass_batch_add(struct fdpass_batch *batch, const void *bytes, size_t size
 	unsigned i = batch->count++;
 	struct msghdr *msg = &batch->messages[i].msg_hdr;
 
+	batch->messages[i].msg_len = NOT_SENT;
 	memcpy(batch->bytes[i], bytes, size);
 	batch->iovs[i].iov_len = size;
 	if (fd >= 0) {
@@ -171,13 +177,24 @@ void fdpass_batch_add(struct fdpass_batch *batch, const void *bytes, size_t size
 	}
 }
 
+/* By number where the C library makes single calls of it and notes the lengths itself, as musl
+ * does: the kernel's note is the one that counts. */
+static int send_all(int sock, struct mmsghdr *messages, unsigned count)
+{
+#ifdef __GLIBC__
+	return sendmmsg(sock, messages, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+#else
+	return (int)syscall(SYS_sendmmsg, sock, messages, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+#endif
+}
+
 int fdpass_batch_send(struct fdpass_batch *batch, int sock, size_t *partial)
 {
 	int sent;
 
 	*partial = 0;
 	do {
-		sent = sendmmsg(sock, batch->messages, batch->count, MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = send_all(sock, batch->messages, batch->count);
 	} while (sent < 0 && errno == EINTR);
 	if (sent < 0)
 		return -errno;
@@ -189,4 +206,23 @@ int fdpass_batch_send(struct fdpass_batch *batch, int sock, size_t *partial)
 		}
 	}
 	return sent;
+}
+
+size_t fdpass_batch_headers_size(void)
+{
+	return sizeof(((struct fdpass_batch *)NULL)->own_messages);
+}
+
+void fdpass_batch_set_headers(struct fdpass_batch *batch, void *memory)
+{
+	memcpy(memory, batch->messages, sizeof(batch->own_messages));
+	batch->messages = memory;
+}
+
+bool fdpass_batch_went_out(const void *headers, unsigned i, size_t *bytes)
+{
+	const struct mmsghdr *messages = headers;
+
+	*bytes = messages[i].msg_len;
+	return messages[i].msg_len != NOT_SENT;
 }

@@ -10,6 +10,7 @@
 #ifndef BASE_FDPASS_H
 #define BASE_FDPASS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -56,5 +57,18 @@ void fdpass_batch_add(struct fdpass_batch *batch, const void *bytes, size_t size
  * *partial is the number of its bytes that are gone (its descriptor went with the first), else 0.
  */
 int fdpass_batch_send(struct fdpass_batch *batch, int sock, size_t *partial);
+
+/*
+ * What became of a batch, for who finds the headers of one whose sender was killed: the kernel
+ * notes the length of each message behind its queueing and before anything else can happen to the
+ * process (docs/restart.md). The headers lie in `memory` from now on: fdpass_batch_headers_size()
+ * bytes, aligned as for a pointer, borrowed; of the last use, no message "went out" once it is
+ * added again.
+ */
+size_t fdpass_batch_headers_size(void);
+void fdpass_batch_set_headers(struct fdpass_batch *batch, void *memory);
+
+/* Did message `i` go out? *bytes: how many of its own. `headers` may be a dead process's. */
+bool fdpass_batch_went_out(const void *headers, unsigned i, size_t *bytes);
 
 #endif

@@ -21,6 +21,7 @@
 #define MODULE     "uio_ivshmem"
 #define LISTED     8 /* devices that a message names */
 #define SLOW_RATIO 4
+#define REGION_MS  2000 /* for a driver that is just being bound */
 
 #define DOORBELL_DEVICE                                                                            \
 	"-chardev socket,id=iv,path=/tmp/ivshmem_socket "                                          \
@@ -65,14 +66,19 @@ static struct pci_commands bind_to(const struct checkup *checkup, const char *dr
 
 /* ---- device ---- */
 
-static struct checkup_result name_several(const struct pci_function *list, int count)
+static struct checkup_result name_several(
+	const struct guest_system *system, const struct pci_function *list, int count)
 {
-	char names[LISTED * (PCI_ADDRESS_SIZE + 1)] = "";
+	char names[LISTED * (PCI_ADDRESS_SIZE + 1 + sizeof(" (x)") + IVSHMEM_HEADER_NAME_SIZE)];
+	struct region_identity identity;
 	size_t used = 0;
 
-	for (int i = 0; i < count && i < LISTED; i++)
-		used += (size_t)snprintf(
-			names + used, sizeof(names) - used, " %s", list[i].address);
+	for (int i = 0; i < count && i < LISTED; i++) {
+		bool named = guest_identify(system, &list[i], 0, &identity) == 0;
+		used += (size_t)snprintf(names + used, sizeof(names) - used, " %s%s%s%s",
+			list[i].address, named ? " (" : "", named ? identity.name : "",
+			named ? ")" : "");
+	}
 	return checkup_advise(checkup_found(CHECKUP_FAILED, "%d ivshmem devices:%s", count, names),
 		"choose one: ivshmem-client --uri auto:%s doctor", list[0].address);
 }
@@ -83,7 +89,7 @@ static struct checkup_result find_only(struct checkup *checkup)
 	int count = pci_list(checkup->system, list, LISTED);
 
 	if (count > 1)
-		return name_several(list, count);
+		return name_several(checkup->system, list, count);
 	if (count <= 0)
 		return checkup_advise(
 			checkup_found(CHECKUP_FAILED, "no ivshmem device in this machine"),
@@ -93,13 +99,20 @@ static struct checkup_result find_only(struct checkup *checkup)
 	return fine;
 }
 
-/* The device at the address, or with the UIO device, that the URI names. */
+/* The device at the address, or with the UIO device, or with the region, that the URI names. */
 static struct checkup_result find_named(struct checkup *checkup)
 {
 	struct uio_name name = {.vector = -1};
 	struct guest_error error = {""};
+	enum guest_way way;
 
-	if (!checkup->automatic && checkup->way == GUEST_UIO) {
+	if (checkup->by_region) {
+		if (guest_choose_region(checkup->system, checkup->rest, REGION_MS, &way,
+			    name.address, &error) < 0)
+			return checkup_advise(checkup_found(CHECKUP_FAILED,
+						      "not found by region:%.63s", checkup->rest),
+				"%s", error.text);
+	} else if (!checkup->automatic && checkup->way == GUEST_UIO) {
 		if (uio_parse(checkup->system, checkup->rest, &name, &error) < 0)
 			return checkup_advise(checkup_found(CHECKUP_FAILED, "uio:%.80s names none",
 						      checkup->rest),

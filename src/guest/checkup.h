@@ -28,7 +28,8 @@ struct checkup_result {
 struct checkup {
 	const struct guest_system *system;
 	const char *rest;   /* the URI without its scheme */
-	bool automatic;     /* auto: checkup_driver() finds the way */
+	bool by_region;     /* region: the device is to be found by its region's name */
+	bool automatic;     /* region: and auto: checkup_driver() finds the way */
 	enum guest_way way; /* the URI's scheme otherwise */
 
 	int vector; /* the only one that the URI asks for, -1: all */

@@ -46,17 +46,22 @@ static int fail_none(struct guest_error *error)
 		"socket,id=iv,path=/tmp/ivshmem_socket (on a host, use unix:PATH)");
 }
 
-static int fail_several(struct guest_error *error, const struct pci_function *list, int count)
+static int fail_several(struct guest_error *error, const struct guest_system *system,
+	const struct pci_function *list, int count)
 {
+	struct region_identity identity;
 	size_t room = sizeof(error->text), n;
 	char size[24];
 
 	n = (size_t)snprintf(error->text, room,
 		"%d ivshmem devices: choose one, as in auto:%s, of:", count, list[0].address);
-	for (int i = 0; i < count && i < LISTED && n < room; i++)
-		n += (size_t)snprintf(error->text + n, room - n, "%s %s (%s, %s)",
-			i == 0 ? "" : ",", list[i].address, format_size(list[i].region_size, size),
+	for (int i = 0; i < count && i < LISTED && n < room; i++) {
+		bool named = guest_identify(system, &list[i], 0, &identity) == 0;
+		n += (size_t)snprintf(error->text + n, room - n, "%s %s (%s%s%s, %s)",
+			i == 0 ? "" : ",", list[i].address, named ? identity.name : "",
+			named ? ", " : "", format_size(list[i].region_size, size),
 			guest_driver_name(&list[i]));
+	}
 	return -ENOTUNIQ;
 }
 
@@ -71,7 +76,7 @@ static int find_only(
 	if (count < 0)
 		return guest_fail(error, count, "listing %s/bus/pci/devices: %m", system->sys);
 	if (count > 1)
-		return fail_several(error, list, count);
+		return fail_several(error, system, list, count);
 	*function = list[0];
 	return 0;
 }
@@ -88,13 +93,7 @@ int guest_choose(const struct guest_system *system, const char *rest, enum guest
 		return err;
 
 	memcpy(address, function.address, PCI_ADDRESS_SIZE);
-	if (strcmp(function.driver, "uio_ivshmem") == 0)
-		*way = GUEST_UIO;
-	else if (strcmp(function.driver, "vfio-pci") == 0)
-		*way = GUEST_VFIO;
-	else if (function.driver[0] == '\0')
-		*way = GUEST_PCI;
-	else
+	if (!guest_find_way(&function, way))
 		return guest_fail_driver(error, system, &function, "uio_ivshmem");
 	return 0;
 }

@@ -120,11 +120,10 @@ static int open_device(struct guest *guest, const struct guest_system *system, c
 	return err;
 }
 
-int guest_open(struct guest *guest, const struct guest_system *system, enum guest_way way,
-	const char *rest, const struct ivshmem_params *params, struct guest_error *error)
+/* With nothing in it that guest_close() would have to close. */
+static struct guest closed_guest(enum guest_way way, const struct ivshmem_params *params)
 {
-	*guest = (struct guest){
-		.handle = guest->handle,
+	return (struct guest){
 		.data = params->data,
 		.way = way,
 		.files = {-1, -1, -1},
@@ -135,6 +134,15 @@ int guest_open(struct guest *guest, const struct guest_system *system, enum gues
 		.epoll = -1,
 		.early = -1,
 	};
+}
+
+int guest_open(struct guest *guest, const struct guest_system *system, enum guest_way way,
+	const char *rest, const struct ivshmem_params *params, struct guest_error *error)
+{
+	struct ivshmem_peer *handle = guest->handle;
+
+	*guest = closed_guest(way, params);
+	guest->handle = handle;
 	if (params->listener)
 		guest->listener = *params->listener;
 
@@ -151,6 +159,25 @@ int guest_open(struct guest *guest, const struct guest_system *system, enum gues
 	}
 	guest->capabilities = find_capabilities(guest, params->read_only);
 	return 0;
+}
+
+int guest_peek(const struct guest_system *system, const struct pci_function *function,
+	enum guest_way way, int timeout_ms, struct region_identity *identity)
+{
+	const struct ivshmem_params params = {
+		.timeout_ms = timeout_ms,
+		.max_vectors = 1,
+		.read_only = 1,
+	};
+	struct guest guest = closed_guest(way, &params);
+	struct guest_error error;
+
+	guest.function = *function;
+	int err = open_way(&guest, system, -1, &params, &error);
+	if (err == 0)
+		err = region_header_find(guest.region, guest.size, identity);
+	guest_close(&guest);
+	return err;
 }
 
 static void close_files(const int *files, size_t n)

@@ -87,6 +87,13 @@ int guest_open(struct guest *guest, const struct guest_system *system, enum gues
 int guest_choose(const struct guest_system *system, const char *rest, enum guest_way *way,
 	char address[PCI_ADDRESS_SIZE], struct guest_error *error);
 
+/*
+ * The same for region: the device whose region says that it is `name`. Looks at each for a moment.
+ * -ENOENT if there is no device, -ENODEV if none is the one, -ENOTUNIQ if several are.
+ */
+int guest_choose_region(const struct guest_system *system, const char *name, int timeout_ms,
+	enum guest_way *way, char address[PCI_ADDRESS_SIZE], struct guest_error *error);
+
 void guest_close(struct guest *guest);
 
 /* IVSHMEM_CAP_... of an open guest. */

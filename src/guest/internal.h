@@ -4,6 +4,7 @@
 #define GUEST_INTERNAL_H
 
 #include "guest/guest.h"
+#include "region/header.h"
 
 /* Fill error->text (with %m for `err`, a negative errno) and return `err`. */
 int guest_fail(struct guest_error *error, int err, const char *format, ...)
@@ -21,6 +22,18 @@ int guest_find(const struct guest_system *system, const char *address,
 	struct pci_function *function, struct guest_error *error);
 int guest_parse_address(
 	const char *text, char address[PCI_ADDRESS_SIZE], struct guest_error *error);
+
+/* The way for the driver that it has; false if that is not one of ours. */
+bool guest_find_way(const struct pci_function *function, enum guest_way *way);
+
+/* Open the device in that way for as long as it takes to read its region's header. A driver that is
+ * just being bound is waited for. 0 or -errno: those of opening it, and of region_header_find(). */
+int guest_peek(const struct guest_system *system, const struct pci_function *function,
+	enum guest_way way, int timeout_ms, struct region_identity *identity);
+
+/* The same in whichever way its driver calls for; -ENXIO if that is not one of ours. */
+int guest_identify(const struct guest_system *system, const struct pci_function *function,
+	int timeout_ms, struct region_identity *identity);
 
 /* Map the registers, which are at `offset` of `fd`, and the region. `name` is for messages. 0 or
  * -errno with error->text filled. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Transports uio:, vfio:, pci: and auto: - a peer in a virtual machine. All the work is
+/* Transports uio:, vfio:, pci:, auto: and region: - a peer in a virtual machine. All the work is
  * src/guest's. */
 #include "guest/guest.h"
 
@@ -109,6 +109,21 @@ int peer_open_auto(struct ivshmem_peer **peer, const char *rest,
 		return err;
 	}
 	return open_way(peer, way, address, params, error);
+}
+
+int peer_open_device(struct ivshmem_peer **peer, const char *name,
+	const struct ivshmem_params *params, struct peer_error *error)
+{
+	struct guest_error why = {""};
+	char address[PCI_ADDRESS_SIZE];
+	enum guest_way way;
+	int err = guest_choose_region(&guest_system, name, params->timeout_ms, &way, address, &why);
+	if (err < 0) {
+		snprintf(error->text, sizeof(error->text), "%s", why.text);
+		return err;
+	}
+	err = open_way(peer, way, address, params, error);
+	return err == -ENOENT ? -ENODEV : err; /* it has gone since */
 }
 
 int peer_open_uio(struct ivshmem_peer **peer, const char *rest, const struct ivshmem_params *params,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct host_peer {
 	struct ivshmem_peer base;
@@ -121,6 +122,12 @@ int peer_open_region(struct ivshmem_peer **peer, const char *name,
 		snprintf(error->text, sizeof(error->text),
 			"region name '%.80s': use 1 to 63 of a-z 0-9 . _ -", name);
 		return err;
+	}
+	/* Where no server listens this may be a guest. What is neither gets the host's message. */
+	if (access(path, F_OK) < 0 && errno == ENOENT) {
+		err = peer_open_device(peer, name, params, error);
+		if (err != -ENOENT)
+			return err;
 	}
 	return peer_open_unix(peer, path, params, error);
 }

@@ -148,8 +148,7 @@ static int open_file(
 	return 0;
 }
 
-/* Page size of the memory behind `fd`. */
-static uint64_t granule_of(int fd)
+uint64_t backing_granule(int fd)
 {
 	struct statfs fs;
 	if (fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == HUGETLBFS_MAGIC)
@@ -177,7 +176,7 @@ int backing_open(
 		break;
 	}
 	if (err == 0)
-		region->granule = granule_of(region->fd);
+		region->granule = backing_granule(region->fd);
 	return err;
 }
 

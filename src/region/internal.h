@@ -16,6 +16,9 @@ int region_fail(struct region_error *error, int err, const char *format, ...)
 int backing_open(
 	struct region *region, const struct region_config *config, struct region_error *error);
 
+/* Page size of the memory behind `fd`. */
+uint64_t backing_granule(int fd);
+
 /* Remove the name of an object that we created, unless the name is somebody else's by now. */
 void backing_unlink(const struct region *region);
 

@@ -66,6 +66,21 @@ uint64_t region_round_size(uint64_t size);
 int region_create(
 	struct region *region, const struct region_config *config, struct region_error *error);
 
+/*
+ * Take over the descriptor of a region that region_create() has made by this config, maybe in
+ * another process; `created`: that one's region->created. 0, or -EINVAL with error->text and `fd`
+ * still the caller's.
+ */
+int region_adopt(struct region *region, int fd, const struct region_config *config, bool created,
+	struct region_error *error);
+
+/* A second descriptor of the region that cannot be written through: the caller's, or -errno. */
+int region_open_read_only(const struct region *region);
+
+/* Zeros into `size` bytes from `offset`, both in multiples of the granule; ends at the region's
+ * end. `allocated`: memory that is there stays there. 0 or -errno. */
+int region_clear(const struct region *region, bool allocated, uint64_t offset, uint64_t size);
+
 /* Remove what region_create() made, close. Safe on REGION_INIT and twice. */
 void region_fini(struct region *region);
 

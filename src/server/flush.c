@@ -10,8 +10,19 @@
  * the clock. ETOOMANYREFS is kept rare by window.c.
  */
 #include "server/internal.h"
+#include "server/kept_record.h"
 
 #include <errno.h>
+
+/* The descriptor by which `peer` may ring a vector of `member`, or one that rings nobody: it counts
+ * the vectors, so none may be left out. */
+static int doorbell_for(
+	const struct server_peer *peer, const struct member *member, unsigned vector)
+{
+	bool may =
+		!peer->rings || member == peer->member || policy_vectors_has(peer->rings, vector);
+	return may ? member->fds[vector] : peer->dead_fd;
+}
 
 /* Number and descriptor of message `i` of an entry. */
 static int64_t entry_message(const struct server *server, const struct server_peer *peer,
@@ -25,10 +36,10 @@ static int64_t entry_message(const struct server *server, const struct server_pe
 			return WIRE_VERSION;
 		if (entry->messages - i == 2)
 			return peer->member->id;
-		*fd = server->region_fd;
+		*fd = peer->read_only ? server->read_only_fd : server->region_fd;
 		return WIRE_REGION;
 	case ENTRY_CONNECT:
-		*fd = entry->member->fds[i];
+		*fd = doorbell_for(peer, entry->member, i);
 		return entry->member->id;
 	case ENTRY_LEAVE:
 		return entry->member->id;
@@ -54,6 +65,9 @@ static void fill_batch(struct server *server, const struct server_peer *peer)
 			int fd;
 			int64_t number = entry_message(server, peer, entry, message, &fd);
 			size_t size = wire_encode(server->config.format, number, bytes);
+			if (server->kept)
+				kept_message(server, fdpass_batch_count(server->batch), entry,
+					message, offset);
 			fdpass_batch_add(
 				server->batch, bytes + offset, size - offset, offset > 0 ? -1 : fd);
 			offset = 0;
@@ -103,12 +117,15 @@ void peer_flush(struct server *server, struct server_peer *peer)
 	while (peer->queue.messages > 0) {
 		size_t partial;
 		fill_batch(server, peer);
+		kept_sending(server, peer, fdpass_batch_count(server->batch));
 		int sent = fdpass_batch_send(server->batch, peer->sock, &partial);
+		kept_sent(server, peer);
 		if (sent < 0) {
 			send_failed(server, peer, sent);
 			return;
 		}
 		server->stats.messages += (unsigned)sent;
+		peer->sent += (unsigned)sent;
 		peer->burst -= (unsigned)sent < peer->burst ? (unsigned)sent : peer->burst;
 		peer->blocked_since = server->now;
 		server->retry_delay = 0;

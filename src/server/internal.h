@@ -8,6 +8,7 @@
 #include "server/ids.h"
 #include "server/queue.h"
 #include "server/server.h"
+#include "server/who.h"
 
 /*
  * State of a peer's output          in list     leaves it when
@@ -26,31 +27,51 @@ enum output_state { OUTPUT_IDLE, OUTPUT_DIRTY, OUTPUT_BLOCKED, OUTPUT_STARVED, O
 struct server_peer {
 	struct list link;     /* server.peers, in the order of joining; later server.dead */
 	struct list out_link; /* the list of its output state */
-	enum output_state output;
-	struct queue queue;
 	struct member *member;
-	int sock; /* owned; -1 once the peer has left */
-	uid_t uid;
-	pid_t pid;
+	void *data;
+	struct who who;
+	uint64_t joined_at; /* sequence number of its join */
+	uint64_t joined_ms; /* wall clock */
+	int sock;           /* owned; -1 once the peer has left */
+
+	int rule;                     /* that let it in, -1: none */
+	uint64_t rule_key;            /* by which that rule is known again among others */
+	struct policy_vectors *rings; /* vectors of others that it may ring; NULL: all */
+	int dead_fd;       /* in place of the others: an eventfd connected to nothing; -1: none */
+	bool read_only;    /* its descriptor of the region is */
+	bool watched;      /* by the loop */
 	bool burst_begins; /* the queue was empty: the window is to be set anew */
+
+	struct queue queue;
+	uint64_t burst;         /* messages of its own join that are unsent: not in max_queue */
+	uint64_t blocked_since; /* ms */
+	uint64_t sent;          /* messages */
+	enum output_state output;
 	unsigned window;   /* messages that may be unread; 0: as many as the kernel likes */
 	uint32_t position; /* among the live peers, at farewell */
-	uint64_t burst;    /* messages of its own join that are unsent: not charged to max_queue */
 	int unread;        /* bytes in its socket when it was last looked at */
-	uint64_t blocked_since; /* ms */
-	void *data;
 };
+
+struct kept;
 
 struct server {
 	struct server_config config;
+	struct kept *kept; /* NULL: nothing is kept */
 	const struct server_ops *ops;
 	void *data;
 	struct log *log;
 	struct log_limit news_limit;    /* lines that peers can cause: joins and leaves */
 	struct log_limit trouble_limit; /* and warnings: joins must not hide an eviction */
 	struct log_limit starved_limit; /* lines about shortage in the kernel */
-	int region_fd;                  /* borrowed */
+	int region_fd, read_only_fd;    /* borrowed; the second one may be -1 */
+	const struct policy *policy;    /* borrowed; may be NULL */
+	server_watcher *watcher;        /* may be NULL */
+	void *watcher_data;
+	bool curious;             /* somebody wants to know all about newcomers */
+	struct identity identity; /* of whom it is about just now: too large for each peer */
 	struct ids ids;
+	uint64_t *left_at;    /* of each ID: when its last holder left (sequence number), or 0 */
+	uint64_t last_serial; /* of a connection */
 	struct list peers, dead;
 	struct list dirty, blocked, starved, doomed;
 	struct list departed; /* members whose departure is not in the queues yet */
@@ -59,10 +80,27 @@ struct server {
 	struct server_stats stats;
 	uint64_t now; /* ms, as of the last server_run() */
 	uint64_t retry_at, retry_delay;
-	uint64_t check_at;  /* earliest time at which a blocked peer is stalled; UINT64_MAX: none */
+	uint64_t check_at; /* earliest time at which a blocked peer is stalled; UINT64_MAX: none */
+	bool draining;
+	bool resumed;       /* and has not run yet: no clock has been seen */
 	bool leaving;       /* the server is going: departures are not announced any more */
 	uint16_t *farewell; /* IDs of the peers that were live at farewell */
 };
+
+/* Joins and leaves have sequence numbers, together one series: this is the latest. */
+static inline uint64_t server_sequence(const struct server *server)
+{
+	return server->stats.joins + server->stats.leaves;
+}
+
+/* admit.c: let somebody in, or not. `held`: a keeper has the connection already. */
+int server_let_in(struct server *server, int sock, uint64_t serial, bool held);
+
+/* rules.c: what a rule is known by again; a limit that it has does not count. */
+uint64_t server_rule_key(const struct policy_rule *rule);
+
+/* Where the rule of that key stands among those in force, first where it was; -1: nowhere. */
+int server_find_rule(const struct server *server, int was_at, uint64_t key);
 
 /* peer.c */
 struct server_peer *peer_create(struct server *server, int sock);
@@ -70,11 +108,22 @@ void peer_destroy(struct server_peer *peer);
 void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Against its will. */
+void peer_evict(struct server *server, struct server_peer *peer, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Let it ring only these vectors of others. 0 or -errno. */
+int peer_restrict(struct server_peer *peer, const struct policy_vectors *rings);
+
 /* Put the departures since the last call into everybody's queue. */
 void server_settle_departures(struct server *server);
 
 /* Is more waiting for the peer than --max-queue allows? */
 bool peer_over_limit(const struct server *server, const struct server_peer *peer);
+
+/* Tell the watcher. server->identity says about whom. */
+void server_tell(struct server *server, enum server_event event, const struct server_peer *peer,
+	const char *reason);
 
 /* A log line that peers can cause: limited, unless everything is to be logged. */
 void server_say(struct server *server, enum log_level level, const char *format, ...)
@@ -92,14 +141,17 @@ void peer_set_output(struct server *server, struct server_peer *peer, enum outpu
 void peer_announce(struct server *server, struct server_peer *peer, enum entry_kind kind,
 	struct member *member, uint32_t messages);
 
-/* member: allocate with its eventfds (NULL and errno), and let go when nothing needs it. */
-struct member *member_create(uint16_t id, unsigned vectors);
+/* member: allocate with its eventfds (NULL and errno), or with those that there are (NULL: none),
+ * to be owned once fds_open is set; and let go when nothing needs it. */
+struct member *member_create(uint16_t id, uint64_t serial, unsigned vectors);
+struct member *member_adopt(uint16_t id, uint64_t serial, unsigned vectors, const int *fds);
 void member_destroy(struct member *member);
 void member_release(void *data, struct member *member); /* data: the server */
 
 /* window.c: bound what the peer may have unread; double it when it reads. */
 void window_start(const struct server *server, struct server_peer *peer);
 void window_grow(struct server_peer *peer);
+void window_resume(const struct server *server, struct server_peer *peer);
 
 /* flush.c: send until the queue is empty or the socket takes no more. May drop the peer. */
 void peer_flush(struct server *server, struct server_peer *peer);

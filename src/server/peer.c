@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/internal.h"
+#include "server/kept_record.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,8 +24,20 @@ struct server_peer *peer_create(struct server *server, int sock)
 	list_init(&peer->link);
 	list_init(&peer->out_link);
 	peer->sock = sock;
+	peer->rule = -1;
+	peer->dead_fd = -1;
 	peer->blocked_since = server->now;
 	return peer;
+}
+
+int peer_restrict(struct server_peer *peer, const struct policy_vectors *rings)
+{
+	peer->rings = malloc(sizeof(*peer->rings));
+	if (!peer->rings)
+		return -ENOMEM;
+	*peer->rings = *rings;
+	peer->dead_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return peer->dead_fd < 0 ? -errno : 0;
 }
 
 int peer_unread(const struct server_peer *peer)
@@ -100,7 +115,7 @@ void server_say(struct server *server, enum log_level level, const char *format,
 	struct log_limit *limit =
 		level <= LOG_LEVEL_WARNING ? &server->trouble_limit : &server->news_limit;
 	unsigned held_back = 0;
-	char line[256];
+	char line[512];
 	va_list args;
 
 	if (server->log && server->log->level < LOG_LEVEL_DEBUG &&
@@ -114,29 +129,41 @@ void server_say(struct server *server, enum log_level level, const char *format,
 	log_line(server->log, level, "%s", line);
 }
 
+void server_tell(struct server *server, enum server_event event, const struct server_peer *peer,
+	const char *reason)
+{
+	if (!server->watcher)
+		return;
+	server->watcher(server->watcher_data,
+		&(struct server_news){.event = event,
+			.serial = peer ? peer->member->serial : 0,
+			.id = peer ? peer->member->id : -1,
+			.identity = &server->identity,
+			.reason = reason});
+}
+
 /*
  * A peer leaves. Nothing is sent and nobody else is touched here, so this can be called from
  * anywhere; the memory lives until the end of server_run(), because callers may hold it.
  */
-void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
-	const char *format, ...)
+static void drop(
+	struct server *server, struct server_peer *peer, enum log_level level, const char *reason)
 {
 	struct member *member = peer->member;
-	char reason[160];
-	va_list args;
-
-	if (peer->sock < 0)
-		return;
-	va_start(args, format);
-	vsnprintf(reason, sizeof(reason), format, args);
-	va_end(args);
 
 	server->stats.peers--;
 	server_say(server, level, "peer %u left: %s (%u peers)", member->id, reason,
 		server->stats.peers);
+	if (server->watcher)
+		who_get(&peer->who, &server->identity);
+	server_tell(server, SERVER_LEFT, peer, reason);
 
 	peer_set_output(server, peer, OUTPUT_IDLE);
-	server->ops->left(server->data, peer);
+	if (peer->watched)
+		server->ops->left(server->data, peer);
+	server->stats.leaves++;
+	member->left_at = server_sequence(server);
+	kept_left(server, peer); /* before anything is let go that it was still to be told */
 	close(peer->sock);
 	peer->sock = -1;
 	list_remove(&peer->link);
@@ -148,6 +175,35 @@ void peer_drop(struct server *server, struct server_peer *peer, enum log_level l
 	list_append(&server->departed, &member->link);
 	queue_clear(&peer->queue, member_release, server);
 	peer->member = NULL;
+}
+
+void peer_drop(struct server *server, struct server_peer *peer, enum log_level level,
+	const char *format, ...)
+{
+	char reason[160];
+	va_list args;
+
+	if (peer->sock < 0)
+		return;
+	va_start(args, format);
+	vsnprintf(reason, sizeof(reason), format, args);
+	va_end(args);
+	drop(server, peer, level, reason);
+}
+
+void peer_evict(struct server *server, struct server_peer *peer, const char *format, ...)
+{
+	char reason[160] = "evicted: ";
+	size_t used = strlen(reason);
+	va_list args;
+
+	if (peer->sock < 0)
+		return;
+	va_start(args, format);
+	vsnprintf(reason + used, sizeof(reason) - used, format, args);
+	va_end(args);
+	server->stats.evictions++;
+	drop(server, peer, LOG_LEVEL_WARNING, reason);
 }
 
 /*
@@ -185,6 +241,10 @@ void server_settle_departures(struct server *server)
 void peer_destroy(struct server_peer *peer)
 {
 	list_remove(&peer->link);
+	if (peer->dead_fd >= 0)
+		close(peer->dead_fd);
+	who_fini(&peer->who);
+	free(peer->rings);
 	free(peer);
 }
 

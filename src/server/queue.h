@@ -22,6 +22,9 @@
  * left until no queue mentions it.
  */
 struct member {
+	uint64_t serial;  /* of its peer's connection */
+	uint64_t left_at; /* sequence number of its leave; 0: nobody has been told yet */
+	unsigned slot;    /* with kept state: of its record */
 	uint16_t id;
 	uint16_t vectors;
 	bool gone;         /* the peer has left */

@@ -2,11 +2,10 @@
 #include "server/server.h"
 
 #include "server/internal.h"
+#include "server/kept_record.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define LOG_BURST      100 /* lines about joins and leaves before they are held back */
 #define RETRY_FIRST_MS 1
@@ -26,6 +25,7 @@ int server_create(struct server **out, const struct server_config *config, int r
 	server->trouble_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
 	server->starved_limit = (struct log_limit)LOG_LIMIT_INIT(3);
 	server->region_fd = region_fd;
+	server->read_only_fd = -1;
 	server->check_at = UINT64_MAX;
 	list_init(&server->peers);
 	list_init(&server->dead);
@@ -35,7 +35,9 @@ int server_create(struct server **out, const struct server_config *config, int r
 	list_init(&server->doomed);
 	list_init(&server->departed);
 	server->batch = fdpass_batch_create();
-	if (!server->batch || ids_init(&server->ids) < 0) {
+	server->left_at = calloc(IDS_COUNT, sizeof(*server->left_at));
+	if (!server->batch || !server->left_at || ids_init(&server->ids) < 0) {
+		free(server->left_at);
 		fdpass_batch_destroy(server->batch);
 		free(server);
 		return -ENOMEM;
@@ -54,140 +56,22 @@ void server_destroy(struct server *server)
 {
 	if (!server)
 		return;
-	server->leaving = true; /* nobody is told: queues are dropped as their owners go */
+	if (!server->leaving)
+		kept_detach(server); /* for the next process: what is kept knows of no end */
+	server->leaving = true;      /* nobody is told: queues are dropped as their owners go */
 	server->log = NULL;
+	server->watcher = NULL;
 	while (!list_empty(&server->peers))
 		peer_drop(server, container_of(server->peers.next, struct server_peer, link),
 			LOG_LEVEL_INFO, "server ends");
 	server_settle_departures(server);
 	bury_dead(server);
 	free(server->farewell);
+	kept_detach(server);
+	free(server->left_at);
 	ids_fini(&server->ids);
 	fdpass_batch_destroy(server->batch);
 	free(server);
-}
-
-/*
- * Admission
- */
-
-/* The client must refuse a version that it does not know; QEMU hangs if we merely close. */
-static int refuse(
-	struct server *server, int sock, const struct ucred *who, enum wire_refusal why, int error)
-{
-	if (server->config.format->has_version) {
-		uint8_t bytes[WIRE_WIDTH_MAX];
-		size_t size = wire_encode(server->config.format, why, bytes);
-		(void)fdpass_send(sock, bytes, size, -1);
-	}
-	close(sock);
-	server->stats.refusals++;
-	server_say(server, LOG_LEVEL_WARNING, "refused pid %d, uid %u: %s", (int)who->pid,
-		(unsigned)who->uid,
-		server->leaving                        ? "the server is ending"
-			: why == WIRE_REFUSAL_FULL     ? "full (--max-peers)"
-			: why == WIRE_REFUSAL_UID_FULL ? "full for this user (--max-peers-per-uid)"
-						       : "out of memory or descriptors");
-	return error;
-}
-
-static unsigned peers_of_uid(const struct server *server, uid_t uid)
-{
-	unsigned n = 0;
-	list_for_each (node, &server->peers)
-		n += container_of(node, struct server_peer, link)->uid == uid;
-	return n;
-}
-
-/* Everything that can fail on the way in; nobody has been told yet. */
-static int prepare(struct server *server, struct server_peer *peer)
-{
-	unsigned vectors = server->config.vectors;
-	int id = ids_take(&server->ids);
-	if (id < 0)
-		return id;
-	peer->member = member_create((uint16_t)id, vectors);
-	if (!peer->member) {
-		int error = -errno;
-		ids_untake(&server->ids, (uint16_t)id);
-		return error;
-	}
-
-	int error = queue_reserve(&peer->queue, server->stats.peers + 2);
-	list_for_each (node, &server->peers) {
-		struct server_peer *other = container_of(node, struct server_peer, link);
-		if (error == 0)
-			error = queue_reserve(&other->queue, 1);
-	}
-	if (error == 0 && !server->ops->joined(server->data, peer, peer->sock))
-		error = -ENOMEM;
-	return error;
-}
-
-static void unprepare(struct server *server, struct server_peer *peer)
-{
-	queue_clear(&peer->queue, member_release, server);
-	if (peer->member) {
-		ids_untake(&server->ids, peer->member->id);
-		member_destroy(peer->member);
-	}
-	free(peer);
-}
-
-static void announce(struct server *server, struct server_peer *peer)
-{
-	struct member *member = peer->member;
-	uint32_t vectors = member->vectors;
-
-	queue_push(&peer->queue, ENTRY_HELLO, NULL, server->config.format->has_version ? 3 : 2);
-	if (vectors > 0) {
-		list_for_each (node, &server->peers) {
-			struct server_peer *other = container_of(node, struct server_peer, link);
-			peer_announce(server, other, ENTRY_CONNECT, member, vectors);
-			queue_push(&peer->queue, ENTRY_CONNECT, other->member, vectors);
-		}
-		queue_push(&peer->queue, ENTRY_CONNECT, member, vectors);
-	}
-	peer->burst = peer->queue.messages;
-	list_append(&server->peers, &peer->link);
-	server->stats.peers++;
-	server->stats.joins++;
-	peer->burst_begins = true;
-	peer_set_output(server, peer, OUTPUT_DIRTY);
-}
-
-int server_admit(struct server *server, int sock)
-{
-	struct ucred cred = {.uid = (uid_t)-1};
-	socklen_t size = sizeof(cred);
-	const int on = 1;
-
-	server_settle_departures(server); /* before somebody comes whom they do not concern */
-	(void)getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size);
-	/* Else a byte sent out of band would make the socket readable with nothing to read. */
-	(void)setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
-	if (server->leaving || server->stats.peers >= server->config.max_peers)
-		return refuse(server, sock, &cred, WIRE_REFUSAL_FULL, -EUSERS);
-	unsigned per_uid = server->config.max_peers_per_uid;
-	if (per_uid > 0 && peers_of_uid(server, cred.uid) >= per_uid)
-		return refuse(server, sock, &cred, WIRE_REFUSAL_UID_FULL, -EUSERS);
-
-	struct server_peer *peer = peer_create(server, sock);
-	if (!peer)
-		return refuse(server, sock, &cred, WIRE_REFUSAL_RESOURCES, -ENOMEM);
-	peer->uid = cred.uid;
-	peer->pid = cred.pid;
-	int error = prepare(server, peer);
-	if (error < 0) {
-		unprepare(server, peer);
-		return refuse(server, sock, &cred,
-			error == -ENOSPC ? WIRE_REFUSAL_FULL : WIRE_REFUSAL_RESOURCES, error);
-	}
-	announce(server, peer);
-
-	server_say(server, LOG_LEVEL_INFO, "peer %u joined (pid %d, uid %u, %u peers)",
-		peer->member->id, (int)cred.pid, (unsigned)cred.uid, server->stats.peers);
-	return 0;
 }
 
 /*
@@ -199,9 +83,7 @@ static void drop_doomed(struct server *server)
 	while (!list_empty(&server->doomed)) {
 		struct server_peer *peer =
 			container_of(server->doomed.next, struct server_peer, out_link);
-		server->stats.evictions++;
-		peer_drop(server, peer, LOG_LEVEL_WARNING,
-			"evicted: no memory for what it must be told");
+		peer_evict(server, peer, "no memory for what it must be told");
 	}
 }
 
@@ -224,9 +106,7 @@ static bool is_stalled(const struct server *server, struct server_peer *peer)
 
 static void evict_stalled(struct server *server, struct server_peer *peer)
 {
-	server->stats.evictions++;
-	peer_drop(server, peer, LOG_LEVEL_WARNING,
-		"evicted: it has read nothing for %llu ms, %llu messages wait (%s)",
+	peer_evict(server, peer, "it has read nothing for %llu ms, %llu messages wait (%s)",
 		(unsigned long long)(server->now - peer->blocked_since),
 		(unsigned long long)peer->queue.messages,
 		peer_over_limit(server, peer) ? "--max-queue" : "--stall-timeout");
@@ -283,9 +163,19 @@ static uint64_t next_due(const struct server *server)
 	return next;
 }
 
+/* Time has gone by without anybody to count it: who has read nothing begins anew. */
+static void see_the_clock(struct server *server)
+{
+	list_for_each (node, &server->peers)
+		container_of(node, struct server_peer, link)->blocked_since = server->now;
+	server->resumed = false;
+}
+
 int server_run(struct server *server, uint64_t now_ms)
 {
 	server->now = now_ms;
+	if (server->resumed)
+		see_the_clock(server);
 	retry_starved(server);
 	do {
 		server_settle_departures(server);
@@ -312,6 +202,7 @@ void server_farewell(struct server *server)
 	uint32_t n = server->stats.peers;
 
 	server->leaving = true;
+	kept_ending(server);
 	if (server->farewell || server->config.vectors == 0 || n < 2)
 		return;
 	server->farewell = calloc(n, sizeof(*server->farewell));
@@ -332,9 +223,4 @@ bool server_flushed(const struct server *server)
 {
 	return list_empty(&server->dirty) && list_empty(&server->blocked) &&
 		list_empty(&server->starved) && list_empty(&server->departed);
-}
-
-void server_get_stats(const struct server *server, struct server_stats *stats)
-{
-	*stats = server->stats;
 }

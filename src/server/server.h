@@ -9,6 +9,9 @@
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
+#include "server/identity.h"
+#include "server/policy.h"
+
 #include "base/log.h"
 #include "wire/wire.h"
 
@@ -30,7 +33,16 @@ struct server_config {
 				      UINT64_MAX: it does not limit us */
 };
 
-/* How the server asks its loop to watch sockets. None of these may call back into the server. */
+/* What a keeper holds of a peer. */
+enum server_kept {
+	SERVER_KEPT_SOCKET,  /* the connection */
+	SERVER_KEPT_VECTORS, /* the eventfds of its vectors, in order */
+};
+
+/*
+ * How the server asks its loop to watch sockets, and its keeper to hold descriptors. None of these
+ * may call back into the server.
+ */
 struct server_ops {
 	/* A peer is in; watch `sock` for reading and hang-up. False: can't, drop it again. */
 	bool (*joined)(void *data, struct server_peer *peer, int sock);
@@ -38,16 +50,73 @@ struct server_ops {
 	void (*want_write)(void *data, struct server_peer *peer, bool on);
 	/* The peer is gone: stop watching. Its socket is closed when this returns. */
 	void (*left)(void *data, struct server_peer *peer);
+	/*
+	 * Only with kept state (kept.h). Hold copies of these descriptors, under a name that says
+	 * kind and serial number, before anybody hears of them; 0 or -errno. And: they are needed
+	 * no more.
+	 */
+	int (*keep)(void *data, enum server_kept kind, uint64_t serial, const int *fds, unsigned n);
+	void (*forget)(void *data, enum server_kept kind, uint64_t serial);
 };
 
 struct server_stats {
-	uint64_t joins, evictions, refusals, messages;
+	uint64_t joins, leaves, evictions, refusals, messages;
 	unsigned peers, quarantined;
+	uint64_t restarts; /* that this region has lived through, with kept state */
 };
+
+/* One peer, for who wants to see inside. Texts are borrowed and end with the next call. */
+struct server_peer_info {
+	int id;
+	uint64_t serial;    /* of its connection: 1, 2, ... never given twice */
+	uint64_t joined_ms; /* wall clock, milliseconds since 1970 */
+	unsigned vectors;
+	bool read_only;
+	int rule; /* index of the rule that let it in, -1: none */
+	const struct identity *identity;
+	uint64_t queued;      /* messages that wait for it */
+	uint64_t sent;        /* messages that went out to it */
+	unsigned unread;      /* bytes in its socket that it has not read */
+	uint64_t idle_ms;     /* for so long it has taken nothing although something waits; 0 */
+	unsigned descriptors; /* that it costs the server */
+	const char *state;    /* "idle", "sending", "blocked", "starved" */
+};
+
+/* What the server tells whoever watches it, besides the log. Callbacks may not call back. */
+enum server_event { SERVER_JOINED, SERVER_LEFT, SERVER_REFUSED };
+struct server_news {
+	enum server_event event;
+	uint64_t serial; /* 0 for SERVER_REFUSED */
+	int id;          /* -1 for SERVER_REFUSED */
+	const struct identity *identity;
+	const char *reason; /* why it left or was refused; "" when it joined */
+};
+typedef void server_watcher(void *data, const struct server_news *news);
 
 /* `region_fd` is borrowed and must outlive the server. 0 or -errno. */
 int server_create(struct server **out, const struct server_config *config, int region_fd,
 	const struct server_ops *ops, void *data, struct log *log);
+
+/* A second descriptor of the region, opened for reading, for peers that a rule makes read-only;
+ * borrowed. Without one such peers are refused. */
+void server_set_read_only_region(struct server *server, int fd);
+
+/* Rules, borrowed until they are replaced. Peers that are in stay. NULL: none. */
+void server_set_policy(struct server *server, const struct policy *policy);
+
+/* Take over the numbers of peers, the queue and the stall timeout from another configuration. With
+ * kept state max_peers may not exceed the one that it was made with. Peers that are in stay. */
+void server_set_limits(struct server *server, const struct server_config *config);
+
+/* The highest serial number of a connection so far. */
+uint64_t server_last_serial(const struct server *server);
+
+/* At most one watcher; NULL: none. */
+void server_set_watcher(struct server *server, server_watcher *watcher, void *data);
+
+/* Learn all of newcomers' identity, which costs some file reads, for a watcher that wants it. Else
+ * it is user, group and process, unless rules or a refusal ask for more. */
+void server_set_curious(struct server *server, bool curious);
 
 /* Close every peer at once. For a clean exit call server_farewell() before. */
 void server_destroy(struct server *server);
@@ -56,8 +125,11 @@ void server_destroy(struct server *server);
  * A client has connected. Takes over `sock` (non-blocking, close-on-exec) whatever happens. Joining
  * is atomic: the newcomer is announced to everyone or refused and announced to nobody.
  * 0, or -errno if it was refused; the others are not affected.
+ *
+ * `serial` is the number of the connection, by which a keeper knows it (SERVER_KEPT_SOCKET is held
+ * already then); each is higher than those before. 0: the server counts, and has it kept.
  */
-int server_admit(struct server *server, int sock);
+int server_admit(struct server *server, int sock, uint64_t serial);
 
 /* The loop saw this on a peer's socket. The peer may be gone afterwards. */
 void server_peer_readable(struct server *server, struct server_peer *peer);
@@ -75,6 +147,25 @@ void server_farewell(struct server *server);
 
 /* Is there nothing left to send to anybody? */
 bool server_flushed(const struct server *server);
+
+/* Let nobody in any more (refused with that reason), or again. */
+void server_set_draining(struct server *server, bool draining);
+bool server_draining(const struct server *server);
+
+/* Take a peer out, by the serial number of its connection. 0, or -ENOENT. `reason` for the log. */
+int server_evict(struct server *server, uint64_t serial, const char *reason);
+
+/* Each peer, in the order of joining, until `visit` returns false. It may not call back. */
+void server_visit(struct server *server,
+	bool (*visit)(void *data, const struct server_peer_info *info), void *data);
+
+/* The same without those whose serial numbers are not above `serial`: where an earlier visit ended.
+ * Those cost nothing worth mentioning. */
+void server_visit_after(struct server *server, uint64_t serial,
+	bool (*visit)(void *data, const struct server_peer_info *info), void *data);
+
+/* The eventfd of a vector of a peer, borrowed, to watch whether it is rung; -1: no such. */
+int server_vector_fd(const struct server *server, uint64_t serial, unsigned vector);
 
 void server_get_stats(const struct server *server, struct server_stats *stats);
 

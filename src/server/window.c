@@ -53,3 +53,16 @@ void window_grow(struct server_peer *peer)
 	unsigned twice = peer->window * 2;
 	set_window(peer, twice < WINDOW_MAX ? twice : WINDOW_MAX);
 }
+
+/* The socket is as another process has left it. */
+void window_resume(const struct server *server, struct server_peer *peer)
+{
+	int bytes = 0;
+	socklen_t size = sizeof(bytes);
+
+	if (server->config.in_flight_limit == UINT64_MAX ||
+		getsockopt(peer->sock, SOL_SOCKET, SO_SNDBUF, &bytes, &size) < 0)
+		return;
+	unsigned window = (unsigned)bytes / MESSAGE_CHARGE;
+	peer->window = window < WINDOW_MAX - 1 ? window : 0;
+}

@@ -301,6 +301,7 @@ static int make_function(
 		.vectors = has_msix ? config->vectors : 0,
 		.bar_size = size,
 		.position = device->id >= 0 ? (uint32_t)device->id : 0,
+		.subsystem_id = config->subsystem_id,
 		.memory = memory_of(device),
 		.ring = ring,
 		.watch_resample = watch_resample,

@@ -22,14 +22,15 @@ enum vfu_device_type { VFU_DOORBELL, VFU_PLAIN, VFU_LEGACY };
 struct vfu_device_config {
 	const char *name; /* for the log */
 	enum vfu_device_type type;
-	const char *uri;     /* of the server or region, as ivshmem_open() takes it */
-	unsigned vectors;    /* interrupt vectors */
-	bool msi;            /* MSI-X; false with VFU_LEGACY only: INTx */
-	bool late;           /* VFU_LEGACY: the server may come later; needs `size` */
-	uint64_t size;       /* of BAR2; 0: all of the region (not with `late`) */
-	bool read_only;      /* the VMM can't write to the memory */
-	unsigned timeout_ms; /* for joining; 0: ivshmem_open()'s default */
-	unsigned max_fds;    /* most descriptors for it and its server to hold; 0: no limit */
+	const char *uri;       /* of the server or region, as ivshmem_open() takes it */
+	unsigned vectors;      /* interrupt vectors */
+	bool msi;              /* MSI-X; false with VFU_LEGACY only: INTx */
+	bool late;             /* VFU_LEGACY: the server may come later; needs `size` */
+	uint64_t size;         /* of BAR2; 0: all of the region (not with `late`) */
+	bool read_only;        /* the VMM can't write to the memory */
+	uint32_t subsystem_id; /* as in struct ivshmem_pci_config */
+	unsigned timeout_ms;   /* for joining; 0: ivshmem_open()'s default */
+	unsigned max_fds;      /* most descriptors for it and its server to hold; 0: no limit */
 };
 
 /* All devices of a process. */

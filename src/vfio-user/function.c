@@ -67,6 +67,7 @@ int vfu_function_init(struct vfu_function *function, const struct vfu_function_c
 	pci.vectors = config->vectors;
 	pci.memory_size = config->bar_size;
 	pci.position = config->position;
+	pci.subsystem_id = config->subsystem_id;
 	pci.external_table = 1;
 	pci.ops = &ops;
 	pci.data = function;

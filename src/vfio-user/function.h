@@ -24,7 +24,7 @@ struct vfu_memory {
 struct vfu_function_config {
 	unsigned revision, vectors; /* as in struct ivshmem_pci_config */
 	uint64_t bar_size;          /* of BAR2 */
-	uint32_t position;
+	uint32_t position, subsystem_id;
 	struct vfu_memory memory;
 	void (*ring)(void *data, unsigned peer, unsigned vector); /* the guest rings a doorbell */
 	void (*watch_resample)(void *data, int fd);               /* see irqs.h */

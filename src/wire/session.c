@@ -37,7 +37,7 @@ static struct wire_event fail(
 static struct wire_event feed_version(
 	struct wire_session *session, const struct wire_message *message)
 {
-	if (message->number < WIRE_VERSION && message->number >= WIRE_REFUSAL_RESOURCES &&
+	if (message->number < WIRE_VERSION && message->number >= WIRE_REFUSAL_LAST &&
 		message->number != WIRE_REGION)
 		return fail(session, WIRE_ERROR_REFUSED, message);
 	if (message->number != WIRE_VERSION)
@@ -120,5 +120,7 @@ const char *wire_refusal_text(int64_t number)
 		return "this user has as many peers as it allows (--max-peers-per-uid)";
 	if (number == WIRE_REFUSAL_RESOURCES)
 		return "it is out of memory or descriptors";
+	if (number == WIRE_REFUSAL_RULES)
+		return "its rules do not let this program in; its log says why";
 	return "no reason given";
 }

@@ -31,6 +31,8 @@ enum wire_refusal {
 	WIRE_REFUSAL_FULL = -2,      /* max-peers reached, or no ID free */
 	WIRE_REFUSAL_UID_FULL = -3,  /* this user's limit reached */
 	WIRE_REFUSAL_RESOURCES = -4, /* the server is out of memory or descriptors */
+	WIRE_REFUSAL_RULES = -5,     /* the region's rules do not let it in */
+	WIRE_REFUSAL_LAST = WIRE_REFUSAL_RULES,
 };
 
 /* How numbers look on the wire (section 2.1). */

@@ -4,6 +4,7 @@
 #include "base/fdpass.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,153 @@ static void left(void *data, struct server_peer *peer)
 	box->left++;
 }
 
-static const struct server_ops ops = {.joined = joined, .want_write = want_write, .left = left};
+/* ---- the keeper ---- */
+
+/* What goes to a keeper in another process, with the descriptors. */
+struct keeping {
+	enum server_kept kind;
+	bool forget;
+	uint64_t serial;
+	unsigned n;
+};
+
+static void let_go(struct kept_descriptors *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		close(set->fds[i]);
+	free(set->fds);
+}
+
+static int hold(struct box *box, enum server_kept kind, uint64_t serial, const int *fds, unsigned n)
+{
+	struct kept_descriptors set = {
+		.kind = kind, .serial = serial, .fds = calloc(n, sizeof(int))};
+
+	if (box->n_held == BOX_MAX_HELD)
+		abort();
+	for (; set.fds && set.n < n; set.n++) {
+		set.fds[set.n] = fcntl(fds[set.n], F_DUPFD_CLOEXEC, 0);
+		if (set.fds[set.n] < 0)
+			break;
+	}
+	if (set.n < n) {
+		let_go(&set);
+		return -ENOMEM;
+	}
+	box->held[box->n_held++] = set;
+	return 0;
+}
+
+static void unhold(struct box *box, enum server_kept kind, uint64_t serial)
+{
+	for (unsigned i = 0; i < box->n_held; i++) {
+		if (box->held[i].kind != kind || box->held[i].serial != serial)
+			continue;
+		let_go(&box->held[i]);
+		box->held[i] = box->held[--box->n_held];
+		return;
+	}
+}
+
+void box_hold_socket(struct box *box, uint64_t serial, int sock)
+{
+	if (hold(box, SERVER_KEPT_SOCKET, serial, &sock, 1) < 0)
+		abort();
+}
+
+/* The descriptors of one message; the whole test may use SCM_RIGHTS as it likes. */
+union rights {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(BOX_MAX_VECTORS * sizeof(int))];
+};
+
+static int send_keeping(const struct box *box, const struct keeping *keeping, const int *fds)
+{
+	union rights control = {0};
+	struct iovec iov = {.iov_base = (void *)keeping, .iov_len = sizeof(*keeping)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (keeping->n > 0) {
+		msg.msg_control = control.space;
+		msg.msg_controllen = CMSG_SPACE(keeping->n * sizeof(int));
+		control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
+			.cmsg_len = CMSG_LEN(keeping->n * sizeof(int))};
+		memcpy(CMSG_DATA(&control.header), fds, keeping->n * sizeof(int));
+	}
+	return sendmsg(box->keeper, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+void box_hold_for(struct box *box, int keeper)
+{
+	for (;;) {
+		struct keeping keeping;
+		union rights control;
+		int fds[BOX_MAX_VECTORS];
+		struct iovec iov = {.iov_base = &keeping, .iov_len = sizeof(keeping)};
+		struct msghdr msg = {.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.space,
+			.msg_controllen = sizeof(control.space)};
+		if (recvmsg(keeper, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+			return;
+		if (keeping.forget) {
+			unhold(box, keeping.kind, keeping.serial);
+			continue;
+		}
+		memcpy(fds, CMSG_DATA(&control.header), keeping.n * sizeof(int));
+		if (hold(box, keeping.kind, keeping.serial, fds, keeping.n) < 0)
+			abort();
+		for (unsigned i = 0; i < keeping.n; i++)
+			close(fds[i]);
+	}
+}
+
+static int keep(void *data, enum server_kept kind, uint64_t serial, const int *fds, unsigned n)
+{
+	struct box *box = data;
+	const struct keeping keeping = {.kind = kind, .serial = serial, .n = n};
+
+	if (box->keep_fails)
+		return -ENOSPC;
+	if (box->keeper >= 0)
+		return send_keeping(box, &keeping, fds);
+	return hold(box, kind, serial, fds, n);
+}
+
+static void forget(void *data, enum server_kept kind, uint64_t serial)
+{
+	struct box *box = data;
+	const struct keeping keeping = {.kind = kind, .forget = true, .serial = serial};
+
+	if (box->forget_fails)
+		return;
+	if (box->keeper >= 0)
+		(void)send_keeping(box, &keeping, NULL);
+	else
+		unhold(box, kind, serial);
+}
+
+unsigned box_held_copies(const struct box *box, struct kept_descriptors *copies)
+{
+	for (unsigned i = 0; i < box->n_held; i++) {
+		const struct kept_descriptors *set = &box->held[i];
+		copies[i] = *set;
+		copies[i].fds = calloc(set->n, sizeof(int));
+		for (unsigned j = 0; j < set->n; j++)
+			copies[i].fds[j] = fcntl(set->fds[j], F_DUPFD_CLOEXEC, 0);
+	}
+	return box->n_held;
+}
+
+void box_free_copies(struct kept_descriptors *copies, unsigned n)
+{
+	while (n > 0)
+		free(copies[--n].fds);
+}
+
+static const struct server_ops ops = {
+	.joined = joined, .want_write = want_write, .left = left, .keep = keep, .forget = forget};
 
 static void remember(struct log *log, enum log_level level, const char *line)
 {
@@ -80,6 +227,7 @@ struct box *box_create(const struct server_config *config)
 		box->config.in_flight_limit = UINT64_MAX;
 	box->log = (struct log){.level = LOG_LEVEL_DEBUG, .sink = remember};
 	box->now = 1000000;
+	box->keeper = -1;
 	for (unsigned c = 0; c < BOX_MAX_CLIENTS; c++)
 		box->clients[c].sock = -1;
 	box->region_fd = memfd_create("box", MFD_CLOEXEC);
@@ -94,11 +242,45 @@ struct box *box_create(const struct server_config *config)
 	return box;
 }
 
+int box_keep(struct box *box)
+{
+	box->kept_size = kept_size(&box->config);
+	box->kept = mmap(
+		NULL, box->kept_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (box->kept == MAP_FAILED)
+		abort();
+	return kept_begin(box->server, box->kept, box->kept_size);
+}
+
+void box_halt(struct box *box)
+{
+	server_destroy(box->server);
+	box->server = NULL;
+}
+
 /* Into the server and out again: the fault tests arm here, so that only its own calls fail. */
 static void around(const struct box *box, bool entering)
 {
 	if (box->around)
 		box->around(entering);
+}
+
+int box_resume(struct box *box, char reason[160])
+{
+	struct kept_descriptors copies[BOX_MAX_HELD];
+	unsigned n = box_held_copies(box, copies);
+
+	if (server_create(&box->server, &box->config, box->region_fd, &ops, box, &box->log) < 0)
+		abort();
+	around(box, true);
+	int error = kept_resume(box->server, box->kept, box->kept_size, copies, n, reason);
+	around(box, false);
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned j = 0; j < copies[i].n && error < 0; j++)
+			close(copies[i].fds[j]);
+	}
+	box_free_copies(copies, n);
+	return error;
 }
 
 static void run_server(struct box *box)
@@ -141,12 +323,16 @@ void box_destroy(struct box *box)
 {
 	for (unsigned c = 0; c < BOX_MAX_CLIENTS; c++)
 		box_disconnect(box, c);
-	server_destroy(box->server);
+	box_halt(box);
+	while (box->n_held > 0)
+		let_go(&box->held[--box->n_held]);
+	if (box->kept)
+		munmap(box->kept, box->kept_size);
 	close(box->region_fd);
 	free(box);
 }
 
-int box_connect(struct box *box, unsigned c)
+int box_new_client(struct box *box, unsigned c)
 {
 	struct box_client *client = &box->clients[c];
 	int pair[2];
@@ -160,8 +346,16 @@ int box_connect(struct box *box, unsigned c)
 		abort();
 	memset(client->first_vector, 0xff, BOX_IDS * sizeof(*client->first_vector));
 	memset(client->own, 0xff, sizeof(client->own));
+	return pair[1];
+}
+
+int box_connect(struct box *box, unsigned c)
+{
+	int sock = box_new_client(box, c);
+	if (sock < 0)
+		return sock;
 	around(box, true);
-	int result = server_admit(box->server, pair[1]);
+	int result = server_admit(box->server, sock, 0);
 	around(box, false);
 	return result;
 }
@@ -193,6 +387,12 @@ static void greet(struct box *box, struct box_client *client, int64_t number, in
 		close(fd);
 }
 
+static void remember_event(struct box_client *client, int id, bool gone)
+{
+	if (client->n_events < BOX_MAX_EVENTS)
+		client->events[client->n_events++] = (struct box_event){.id = id, .left = gone};
+}
+
 static void hear_of_peer(struct box *box, struct box_client *client, int64_t number, int fd)
 {
 	if (number < 0 || number > 65535) {
@@ -210,11 +410,14 @@ static void hear_of_peer(struct box *box, struct box_client *client, int64_t num
 		if (id == client->id)
 			blame(client, "told that it has left itself");
 		forget_peer(client, id);
+		remember_event(client, id, true);
 		return;
 	}
 	unsigned vector = client->vectors[id]++;
 	if (vector >= box->config.vectors)
 		blame(client, "more vectors than there are: an ID came back too early");
+	if (vector + 1 == box->config.vectors)
+		remember_event(client, id, false);
 	if (id == client->id && vector < BOX_MAX_VECTORS)
 		client->own[vector] = fd;
 	else if (vector == 0)
@@ -337,6 +540,36 @@ bool box_sees_everyone(const struct box *box, unsigned c)
 		others += other != c;
 	}
 	return box_sees(box, c) == others;
+}
+
+/* Is what both have heard in the same order? Each event happens once: IDs come back late. */
+static bool same_order(const struct box_client *a, const struct box_client *b)
+{
+	unsigned after = 0;
+
+	for (unsigned i = 0; i < a->n_events; i++) {
+		for (unsigned j = 0; j < b->n_events; j++) {
+			if (a->events[i].id != b->events[j].id ||
+				a->events[i].left != b->events[j].left)
+				continue;
+			if (j < after)
+				return false;
+			after = j;
+			break;
+		}
+	}
+	return true;
+}
+
+bool box_same_order(const struct box *box)
+{
+	for (unsigned a = 0; a < BOX_MAX_CLIENTS; a++) {
+		for (unsigned b = a + 1; b < BOX_MAX_CLIENTS; b++) {
+			if (!same_order(&box->clients[a], &box->clients[b]))
+				return false;
+		}
+	}
+	return true;
 }
 
 bool box_rings(struct box *box, unsigned from, unsigned to)

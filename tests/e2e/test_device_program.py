@@ -85,7 +85,7 @@ def test_help_and_version(run):
         result = run(option)
         assert result.returncode == 0 and result.stderr == ""
         for key in ("socket", "type", "server", "memdev", "shm", "size", "vectors", "msi",
-                    "late-server", "readonly"):
+                    "late-server", "readonly", "subsystem-id"):
             assert f"{key}=" in result.stdout
         assert max(len(line) for line in result.stdout.splitlines()) <= 100
     assert re.fullmatch(r"ivshmem-device \d+\.\d+\.\d+\n", run("--version").stdout)
@@ -137,7 +137,10 @@ def test_wrong_usage(refused, options, pattern):
     ("socket=s,type=legacy", "server=PATH"), ("socket=s,type=legacy,memdev=m", "memdev=m"),
     ("socket=s,type=legacy,server=x,shm=m", "one of the two"),
     ("socket=s,type=legacy,shm=m,late-server=on,size=4M", "needs server="),
-    ("socket=s,type=legacy,server=x,late-server=on", "needs size=")])
+    ("socket=s,type=legacy,server=x,late-server=on", "needs size="),
+    *((f"socket=s,type=plain,shm=m,subsystem-id={text}", "four hexadecimal digits")
+      for text in ("1af4", "1af4:110", "1af4:11000", "1af4-1100", "0x1af4:1100", "1af4: 110",
+                   "+af4:1100", "0000:0000"))])
 def test_wrong_device(refused, text, pattern):
     refused(2, f"--device.*({pattern})", "--device", text)
 

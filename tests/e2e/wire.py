@@ -21,6 +21,7 @@ REGION = -1
 REFUSED_FULL = -2
 REFUSED_UID_FULL = -3
 REFUSED_RESOURCES = -4
+REFUSED_RULES = -5
 
 
 class ProtocolError(Exception):

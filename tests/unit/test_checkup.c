@@ -6,6 +6,7 @@
 #include "guest/cache.h"
 
 #include "../common/guesttree.h"
+#include "../common/headerpage.h"
 
 #define ADDRESS TREE_BDF
 #define DEVICE  TREE_DEVICES "/" ADDRESS
@@ -147,6 +148,26 @@ static void test_device(void **state)
 	tree_device("0000:00:06.0", NULL);
 	expect(checkup_device(&checkup), CHECKUP_FAILED,
 		"2 ivshmem devices: " ADDRESS " 0000:00:06.0", "--uri auto:" ADDRESS " doctor");
+}
+
+static void test_device_by_region(void **state)
+{
+	static uint8_t region[TREE_REGION];
+	(void)state;
+
+	checkup.by_region = checkup.automatic = true;
+	checkup.rest = "frames";
+	expect(checkup_device(&checkup), CHECKUP_FAILED, "not found by region:frames",
+		ADDRESS " (no header)");
+	tree_device("0000:00:06.0", NULL);
+	header_page(region, "frames", 1);
+	tree_bytes(tree_file("0000:00:06.0", SYSFS_MEMORY), region, sizeof(region));
+	expect(checkup_device(&checkup), CHECKUP_OK, "0000:00:06.0, revision 1", NULL);
+
+	checkup.by_region = false;
+	checkup.rest = "";
+	expect(checkup_device(&checkup), CHECKUP_FAILED,
+		"2 ivshmem devices: " ADDRESS " 0000:00:06.0 (frames)", "doctor");
 }
 
 static void test_no_device(void **state)
@@ -453,6 +474,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CHECKUP_TEST(test_device),
+		CHECKUP_TEST(test_device_by_region),
 		CHECKUP_TEST(test_no_device),
 		CHECKUP_TEST(test_device_without_memory),
 		CHECKUP_TEST(test_device_of_a_uio_device),

@@ -264,6 +264,7 @@ static void test_refusals(void **state)
 	assert_refused(EUSERS, "--max-peers)", {WIRE_REFUSAL_FULL, -1});
 	assert_refused(EUSERS, "--max-peers-per-uid", {WIRE_REFUSAL_UID_FULL, -1});
 	assert_refused(EUSERS, "out of memory or descriptors", {WIRE_REFUSAL_RESOURCES, -1});
+	assert_refused(EUSERS, "rules do not let", {WIRE_REFUSAL_RULES, -1});
 }
 
 /* Each generation of client on the other's server: say which option to use. */

@@ -2,6 +2,7 @@
 /* src/guest/guest.c before a device is opened: which device, which way, and what to do where it is
  * none or the wrong one. */
 #include "../common/guesttree.h"
+#include "../common/headerpage.h"
 
 #define OTHER_BDF "0000:00:05.0"
 
@@ -104,6 +105,120 @@ static void test_choose_among_several(void **state)
 	assert_many();
 }
 
+/* ---- region: ---- */
+
+static int choose_region(
+	const char *name, char address[PCI_ADDRESS_SIZE], struct guest_error *error)
+{
+	enum guest_way way;
+
+	error->text[0] = '\0';
+	int err = guest_choose_region(&tree, name, 0, &way, address, error);
+	if (err == 0)
+		assert_int_equal(way, GUEST_PCI);
+	return err;
+}
+
+static void assert_region(const char *name, const char *expected)
+{
+	struct guest_error error;
+	char address[PCI_ADDRESS_SIZE] = "";
+
+	if (choose_region(name, address, &error) < 0)
+		fail_msg("%s", error.text);
+	assert_string_equal(address, expected);
+}
+
+static void assert_no_region(const char *name, int expected, const char *hint)
+{
+	struct guest_error error;
+	char address[PCI_ADDRESS_SIZE];
+
+	assert_int_equal(choose_region(name, address, &error), expected);
+	tree_assert_says(&error, hint);
+}
+
+/* A device without a driver, whose region has that name. */
+static void named_device(const char *address, const char *name)
+{
+	uint8_t region[TREE_REGION] = {0};
+
+	tree_device(address, NULL);
+	header_page(region, name, 1);
+	tree_bytes(tree_file(address, SYSFS_MEMORY), region, sizeof(region));
+}
+
+static void test_choose_by_region(void **state)
+{
+	struct guest_error error;
+	char address[PCI_ADDRESS_SIZE];
+	(void)state;
+
+	assert_no_region("frames", -ENOENT, "no ivshmem device");
+	named_device("0000:00:06.0", "frames");
+	named_device(TREE_BDF, "sounds");
+	tree_device(OTHER_BDF, NULL);
+	assert_region("frames", "0000:00:06.0");
+	assert_region("sounds", TREE_BDF);
+	assert_no_region("frame", -ENODEV,
+		"no ivshmem device here has the region 'frame': 0000:00:04.0 (sounds), "
+		"0000:00:05.0 (no header), 0000:00:06.0 (frames)");
+
+	/* Those that cannot be looked at are in nobody's way. */
+	tree_device("0000:00:07.0", "mine");
+	tree_device("0000:00:08.0", "uio_ivshmem");
+	tree_drop(tree_file(OTHER_BDF, SYSFS_MEMORY));
+	assert_region("frames", "0000:00:06.0");
+	assert_no_region("none", -ENODEV, "0000:00:07.0 (a driver that is not ours), ");
+	assert_no_region("none", -ENODEV, "0000:00:05.0 (No such file or directory), ");
+
+	/* Who says that it is another is not taken for it, and nor is the other any more. */
+	named_device("0000:00:03.0", "frames");
+	assert_no_region("frames", -ENOTUNIQ,
+		"both 0000:00:03.0 and 0000:00:06.0 say that they have the region 'frames'");
+	assert_region("sounds", TREE_BDF);
+
+	/* More than a message has room for. */
+	for (int i = 1; i <= 30; i++) {
+		snprintf(address, sizeof(address), "0000:01:%02d.0", i);
+		named_device(
+			address, "a-name-of-many-characters-that-takes-a-lot-of-room-in-a-line");
+	}
+	memset(&error, 'x', sizeof(error));
+	assert_int_equal(choose_region("none", address, &error), -ENODEV);
+	assert_non_null(memchr(error.text, '\0', sizeof(error.text)));
+	assert_region("sounds", TREE_BDF);
+}
+
+/* Through a driver the same. */
+static void test_choose_region_by_uio(void **state)
+{
+	uint8_t page[HEADER_PAGE];
+	struct guest_error error = {""};
+	char address[PCI_ADDRESS_SIZE];
+	enum guest_way way;
+	(void)state;
+
+	tree_uio_device();
+	header_page(page, "frames", 1);
+	int fd = open(tree_path("dev/uio%d", TREE_UIO).text, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, page, sizeof(page), sysconf(_SC_PAGESIZE)), sizeof(page));
+	close(fd);
+	if (guest_choose_region(&tree, "frames", 0, &way, address, &error) < 0)
+		fail_msg("%s", error.text);
+	assert_int_equal(way, GUEST_UIO);
+	assert_string_equal(address, TREE_BDF);
+}
+
+static void test_several_are_named(void **state)
+{
+	(void)state;
+	named_device(TREE_BDF, "sounds");
+	tree_device(OTHER_BDF, NULL);
+	assert_not_chosen("", -ENOTUNIQ,
+		"of: 0000:00:04.0 (sounds, 64 KiB, no driver), 0000:00:05.0 (64 KiB, no driver)");
+}
+
 /* ---- drivers ---- */
 
 /* Each step of the way there is in the message. */
@@ -183,6 +298,9 @@ int main(void)
 		TREE_TEST(test_choose_by_driver),
 		TREE_TEST(test_choose_none),
 		TREE_TEST(test_choose_among_several),
+		TREE_TEST(test_choose_by_region),
+		TREE_TEST(test_choose_region_by_uio),
+		TREE_TEST(test_several_are_named),
 		TREE_TEST(test_wrong_driver),
 		TREE_TEST(test_busy),
 		TREE_TEST(test_vfio_files),

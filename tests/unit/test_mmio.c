@@ -2,6 +2,7 @@
 /* The firmware's driver on registers that are ordinary memory. What its barriers are good for, no
  * test of one processor can tell. */
 #include "../common/fdcheck.h"
+#include "../common/headerpage.h"
 
 #include <ivshmem/mmio.h>
 
@@ -99,6 +100,35 @@ static void test_wait(void **state)
 	pthread_join(handler, NULL);
 }
 
+/* ---- which region this is ---- */
+
+static void test_name(void **state)
+{
+	static _Alignas(4) unsigned char page[HEADER_PAGE];
+	char name[IVSHMEM_HEADER_NAME_SIZE];
+	(void)state;
+
+	assert_int_equal(ivshmem_mmio_name(&iv, name), -1); /* no room for one */
+	ivshmem_mmio_init(&iv, (uintptr_t)registers, (uintptr_t)page, sizeof(page));
+	assert_int_equal(ivshmem_mmio_name(&iv, name), -1);
+	header_page(page, "frames", 5);
+	assert_int_equal(ivshmem_mmio_name(&iv, name), 0);
+	assert_string_equal(name, "frames");
+
+	for (unsigned i = 0; i < HEADER_PAGE; i++) {
+		page[i] ^= 0x20;
+		assert_int_equal(ivshmem_mmio_name(&iv, name), -1);
+		page[i] ^= 0x20;
+	}
+	header_word(page, 4, 2); /* a later version, which adds up */
+	header_seal(page);
+	assert_int_equal(ivshmem_mmio_name(&iv, name), -1);
+	header_page(page, "frames", 5);
+	memset(page + 64, 'a', 64); /* a name without an end */
+	header_seal(page);
+	assert_int_equal(ivshmem_mmio_name(&iv, name), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -106,6 +136,7 @@ int main(void)
 		cmocka_unit_test_setup(test_levels, set_up),
 		cmocka_unit_test_setup(test_counts, set_up),
 		cmocka_unit_test_setup(test_wait, set_up),
+		cmocka_unit_test_setup(test_name, set_up),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

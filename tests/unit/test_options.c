@@ -101,6 +101,26 @@ static void test_double_dash_ends_the_options(void **state)
 	assert_int_equal(seen.n, 0);
 }
 
+static void test_options_behind_arguments(void **state)
+{
+	(void)state;
+	char *argv[] = {"program", "word", "-v", "other", "--socket", "one", "--", "-x", NULL};
+	struct option_table mixed = table;
+	struct seen seen = {0};
+	mixed.anywhere = true;
+	assert_int_equal(options_parse(&mixed, 8, argv, note, &seen), 5);
+	assert_int_equal(seen.n, 2);
+	assert_string_equal(seen.arguments[1], "one");
+	assert_string_equal(argv[5], "word");
+	assert_string_equal(argv[6], "other");
+	assert_string_equal(argv[7], "-x");
+
+	char *plain[] = {"program", "word", "-v", NULL};
+	seen = (struct seen){0};
+	assert_int_equal(options_parse(&table, 3, plain, note, &seen), 1);
+	assert_int_equal(seen.n, 0);
+}
+
 static void test_a_second_parse_starts_over(void **state)
 {
 	(void)state;
@@ -368,6 +388,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_options_and_arguments_in_order),
 		TEST(test_double_dash_ends_the_options),
+		TEST(test_options_behind_arguments),
 		TEST(test_a_second_parse_starts_over),
 		TEST(test_handler_can_refuse),
 		TEST(test_mistakes_are_one_line_that_names_them),

@@ -96,6 +96,19 @@ static void test_header_byte_by_byte(void **state)
 	}
 }
 
+static void test_subsystem_id(void **state)
+{
+	struct vmm vmm = {0};
+	(void)state;
+	struct ivshmem_pci_config config = config_of(&vmm, 1, 1);
+	config.subsystem_id = 0xcafe0102;
+	make(&vmm, &config);
+	assert_int_equal(get_config(&vmm, 0x2c, 4), 0x0102cafe);
+	ivshmem_pci_reset(vmm.pci);
+	assert_int_equal(get_config(&vmm, 0x2c, 4), 0x0102cafe);
+	drop(&vmm);
+}
+
 /* Ones, then zeros, into each byte alone; and a reset from ones everywhere. */
 static void test_what_can_be_written(void **state)
 {
@@ -457,6 +470,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_impossible_devices_are_refused),
 		TEST(test_header_byte_by_byte),
+		TEST(test_subsystem_id),
 		TEST(test_what_can_be_written),
 		TEST(test_config_accesses_of_any_size_at_any_place),
 		TEST(test_bars_are_sized_by_writing_ones),

@@ -2,6 +2,7 @@
 /* The public interface as an application uses it: doorbells, waiting, loops, plain regions,
  * parameters. What the server may say: test_client.c. */
 #include "../common/fdcheck.h"
+#include "../common/headerpage.h"
 #include "../common/scripted.h"
 
 #include <ivshmem/peer.h>
@@ -521,6 +522,58 @@ static void test_params(void **state)
 	assert_non_null(strchr(ivshmem_version(), '.'));
 }
 
+/* ---- what the region says of itself ---- */
+
+static void assert_no_identity(const struct ivshmem_peer *peer, int expected)
+{
+	struct ivshmem_identity identity = {.struct_size = sizeof(identity), .generation = 42};
+
+	errno = 0;
+	assert_int_equal(ivshmem_identity(peer, &identity), -1);
+	assert_int_equal(errno, expected);
+	assert_int_equal(identity.generation, 42);
+}
+
+static void test_identity(void **state)
+{
+	struct ivshmem_identity identity = {.struct_size = sizeof(identity)};
+	struct ivshmem_params params = IVSHMEM_PARAMS_INIT;
+	uint8_t page[HEADER_PAGE], uuid[16];
+	char uri[64];
+	(void)state;
+
+	params.read_only = 1;
+	snprintf(uri, sizeof(uri), "file:/proc/self/fd/%d", region);
+	struct ivshmem_peer *peer = ivshmem_open(uri, &params);
+	assert_non_null(peer);
+	assert_no_identity(peer, ENODATA);
+
+	header_page(page, "frames", 5);
+	assert_int_equal(pwrite(region, page, sizeof(page), 0), sizeof(page));
+	assert_int_equal(ivshmem_identity(peer, &identity), 0);
+	assert_string_equal(identity.name, "frames");
+	assert_int_equal(identity.generation, 5);
+	assert_memory_equal(identity.uuid, memset(uuid, 0x0f, sizeof(uuid)), sizeof(uuid));
+
+	/* It is read each time. */
+	header_page(page, "frames", 6);
+	assert_int_equal(pwrite(region, page, sizeof(page), 0), sizeof(page));
+	assert_int_equal(ivshmem_identity(peer, &identity), 0);
+	assert_int_equal(identity.generation, 6);
+	assert_int_equal(pwrite(region, "x", 1, 4000), 1);
+	assert_no_identity(peer, EBADMSG);
+	header_word(page, 4, 2);
+	header_seal(page);
+	assert_int_equal(pwrite(region, page, sizeof(page), 0), sizeof(page));
+	assert_no_identity(peer, EPROTONOSUPPORT);
+
+	identity.struct_size--;
+	errno = 0;
+	assert_int_equal(ivshmem_identity(peer, &identity), -1);
+	assert_int_equal(errno, EINVAL);
+	ivshmem_close(peer);
+}
+
 #define PEER_TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -539,6 +592,7 @@ int main(void)
 		PEER_TEST(test_plain_regions),
 		PEER_TEST(test_uris),
 		PEER_TEST(test_params),
+		PEER_TEST(test_identity),
 	};
 	/* An emulator lacks the call, preadv2(), that this one rests on. */
 	if (scripted_emulated())

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "base/uuid.h"
 #include "common/jsontext.h"
 #include "guest/checkup.h"
 
@@ -69,9 +70,24 @@ static const struct check checks[] = {
 
 /* ---- open ---- */
 
+#define NAMED_SIZE 160
+
+/* ", called ..." if the region has a header. */
+static const char *name_region(struct client *c, char text[NAMED_SIZE])
+{
+	struct ivshmem_identity identity;
+	char uuid[UUID_TEXT_SIZE];
+
+	text[0] = '\0';
+	if (read_identity(c, &identity))
+		snprintf(text, NAMED_SIZE, ", called %s, UUID %s, generation %u", identity.name,
+			uuid_format(identity.uuid, uuid), identity.generation);
+	return text;
+}
+
 static struct checkup_result check_open(struct client *c, struct checkup *guest)
 {
-	char error[SESSION_ERROR_SIZE], id[32] = "no ID", size[24];
+	char error[SESSION_ERROR_SIZE], id[32] = "no ID", size[24], name[NAMED_SIZE];
 	uint64_t bytes;
 
 	int err = session_try(c, c->connect_ms > 0 ? c->connect_ms : OPEN_MS, error);
@@ -83,8 +99,8 @@ static struct checkup_result check_open(struct client *c, struct checkup *guest)
 	if (guest)
 		guest->opened_vectors = c->own_vectors;
 	ivshmem_region(c->peer, &bytes);
-	return checkup_found(
-		CHECKUP_OK, "%s, region of %s (%.200s)", id, format_size(bytes, size), c->where);
+	return checkup_found(CHECKUP_OK, "%s, region of %s%s (%.200s)", id,
+		format_size(bytes, size), name_region(c, name), c->where);
 }
 
 /* ---- memory ---- */
@@ -315,6 +331,7 @@ static bool find_guest(const struct client *c, struct checkup *guest)
 {
 	*guest = (struct checkup){
 		.system = &guest_system,
+		.by_region = strncmp(c->uri, "region:", strlen("region:")) == 0,
 		.automatic = c->transport == TO_DEVICE,
 		.way = c->transport == TO_VFIO   ? GUEST_VFIO
 			: c->transport == TO_PCI ? GUEST_PCI

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tool.h"
 
+#include "base/uuid.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,8 +97,7 @@ static void print_members(json_t *object)
 {
 	const char *key;
 	json_t *value;
-	json_object_foreach(object, key, value)
-	{
+	json_object_foreach (object, key, value) {
 		if (json_is_string(value))
 			printf("%s = %s\n", key, json_string_value(value));
 		else if (json_is_integer(value))
@@ -106,6 +107,19 @@ static void print_members(json_t *object)
 		else
 			printf("%s = none\n", key);
 	}
+}
+
+/* Name, UUID and generation of a region that has them. */
+static void add_identity(struct client *c)
+{
+	struct ivshmem_identity identity;
+	char uuid[UUID_TEXT_SIZE];
+
+	if (read_identity(c, &identity))
+		command_result(c,
+			json_pack("{s:s, s:s, s:I}", "name", identity.name, "uuid",
+				uuid_format(identity.uuid, uuid), "generation",
+				(json_int_t)identity.generation));
 }
 
 enum command_status command_info(struct client *c, int n_words, char **words)
@@ -131,6 +145,7 @@ enum command_status command_info(struct client *c, int n_words, char **words)
 			"sealed", (can & IVSHMEM_CAP_SEALED) != 0, "writable",
 			(can & IVSHMEM_CAP_WRITE) != 0, "server", server, "protocol", protocol,
 			"vectors", c->own_vectors));
+	add_identity(c);
 	if (has_server || id < 0) /* a guest cannot tell */
 		json_object_set_new(c->result, "peers",
 			json_integer(has_server ? ivshmem_peers(c->peer, NULL, 0) : 0));

@@ -15,9 +15,11 @@
  */
 #include "tool.h"
 
+#include "base/parse.h"
 #include "common/descriptors.h"
 #include "common/options.h"
 #include "common/stdfds.h"
+#include "guest/pci.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +35,8 @@ static const struct option_def options[] = {
 		"Where to connect"},
 	{OPT_URI, "uri", "URI",
 		"the same, a URI in any case: unix:PATH, region:NAME; without a server shm:NAME, "
-		"file:PATH; in a guest auto:, auto:ADDRESS, uio:NAME, vfio:ADDRESS, pci:ADDRESS",
+		"file:PATH; in a guest auto:, auto:ADDRESS, region:NAME, uio:NAME, vfio:ADDRESS, "
+		"pci:ADDRESS",
 		NULL},
 	{OPT_PROTOCOL, "protocol", "current|pre-2.5",
 		"what the server speaks: QEMU 2.5 and later, or before (default: current)", NULL},
@@ -88,6 +91,18 @@ static const struct option_table table = {
 
 /* ---- options ---- */
 
+/* A name is a region of the guest's if no server of that name is here: libivshmem asks the same. */
+static bool is_of_guest(const char *uri)
+{
+	char path[sizeof(IVSHMEM_SOCKET_FOLDER "/.sock") + 63];
+	struct pci_function first;
+
+	return strncmp(uri, "region:", strlen("region:")) == 0 &&
+		socket_of_region(IVSHMEM_SOCKET_FOLDER, strchr(uri, ':') + 1, path, sizeof(path)) ==
+		0 &&
+		access(path, F_OK) < 0 && errno == ENOENT && pci_list(&guest_system, &first, 1) > 0;
+}
+
 static int set_uri(struct client *c, const char *where, bool bare_path)
 {
 	static const struct {
@@ -110,6 +125,8 @@ static int set_uri(struct client *c, const char *where, bool bare_path)
 			bare_path = false;
 		}
 	}
+	if (is_of_guest(where))
+		c->transport = TO_DEVICE;
 	free(c->uri);
 	c->where = where;
 	if (asprintf(&c->uri, "%s%s", bare_path ? "unix:" : "", where) < 0) {

@@ -39,6 +39,25 @@ bool guarded_call(void (*function)(void *argument), void *argument)
 	return returned;
 }
 
+struct question {
+	const struct ivshmem_peer *peer;
+	struct ivshmem_identity *identity;
+	int result;
+};
+
+static void ask_identity(void *argument)
+{
+	struct question *question = argument;
+	question->result = ivshmem_identity(question->peer, question->identity);
+}
+
+bool read_identity(struct client *c, struct ivshmem_identity *identity)
+{
+	*identity = (struct ivshmem_identity){.struct_size = sizeof(*identity)};
+	struct question question = {c->peer, identity, -1};
+	return guarded_call(ask_identity, &question) && question.result == 0;
+}
+
 struct copy {
 	void *to;
 	const void *from;

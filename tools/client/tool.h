@@ -30,7 +30,7 @@ enum client_exit { EXIT_OK = 0, EXIT_COMMAND = 1, EXIT_CONNECT = 3, EXIT_SERVER_
 enum transport {
 	TO_SERVER, /* unix: region: */
 	TO_MEMORY, /* shm: file: */
-	TO_DEVICE, /* auto: the driver decides */
+	TO_DEVICE, /* auto: and in a guest region: the driver decides */
 	TO_UIO,
 	TO_VFIO,
 	TO_PCI,
@@ -210,6 +210,9 @@ command_function command_dump, command_int, command_peers, command_info, command
 command_function command_read, command_write, command_fill;
 
 /* ---- memory.c ---- */
+
+/* What the region says of itself; false if it does not. */
+bool read_identity(struct client *c, struct ivshmem_identity *identity);
 
 /* Call what touches the region; false if it was cut short because somebody has shrunk that. */
 bool guarded_call(void (*function)(void *argument), void *argument);

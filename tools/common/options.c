@@ -103,8 +103,9 @@ static void add_options(struct getopt_tables *tables, const struct option_def *o
 	}
 }
 
-static int build_tables(struct getopt_tables *tables, const struct option_def *options)
+static int build_tables(struct getopt_tables *tables, const struct option_table *table)
 {
+	const struct option_def *options = table->options;
 	size_t n = sizeof(builtin) / sizeof(builtin[0]);
 	for (const struct option_def *option = options; option->name; option++)
 		n++;
@@ -114,7 +115,8 @@ static int build_tables(struct getopt_tables *tables, const struct option_def *o
 		return -ENOMEM;
 
 	/* '+': stop at the first argument that is no option. ':': tell a missing argument apart. */
-	memcpy(tables->letters, "+:h", 4);
+	const char *first = table->anywhere ? ":h" : "+:h";
+	memcpy(tables->letters, first, strlen(first) + 1);
 	n = 0;
 	add_options(tables, options, &n);
 	add_options(tables, builtin, &n);
@@ -148,7 +150,7 @@ int options_parse(
 	const struct option_table *table, int argc, char **argv, option_handler *handle, void *data)
 {
 	struct getopt_tables tables = {0};
-	int result = build_tables(&tables, table->options);
+	int result = build_tables(&tables, table);
 	if (result < 0) {
 		options_complain(table, "no memory");
 		goto out;

@@ -6,6 +6,7 @@
 #ifndef TOOLS_COMMON_OPTIONS_H
 #define TOOLS_COMMON_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ struct option_def {
 struct option_table {
 	const char *program, *synopsis, *description, *epilogue;
 	const struct option_def *options;
+	bool anywhere; /* options may also stand between and behind the other arguments */
 };
 
 /* Called for each option given; returns 0, or -1 after having printed what is wrong. */
@@ -45,7 +47,8 @@ enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_SHARED, OPTION_FIRST = OPTION_S
 /*
  * Parse argv. Handles --help (and -h) and --version itself: prints and exits 0. On a wrong option
  * prints one line and the pointer to --help, and returns -1. On success returns the index of the
- * first argument that is no option. Options must come before the other arguments.
+ * first argument that is no option. Options must come before the other arguments, unless the table
+ * says `anywhere`: then argv is reordered so that the others come last.
  */
 int options_parse(const struct option_table *table, int argc, char **argv, option_handler *handle,
 	void *data);

@@ -18,3 +18,13 @@ int stdfds_open(void)
 	close(fd);
 	return 0;
 }
+
+void stdfds_replace_inherited(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = STDERR_FILENO + 1; fd < 1024 && null >= 0; fd++)
+		if (fcntl(fd, F_GETFD) == 0)
+			dup2(null, fd);
+	if (null >= 0)
+		close(null);
+}

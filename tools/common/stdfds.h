@@ -9,4 +9,10 @@
  */
 int stdfds_open(void);
 
+/*
+ * Let go of all other descriptors that we were started with and that children get, as --ready-fd of
+ * one: they are /dev/null from now on. What has close-on-exec, as all of ours, stays as it is.
+ */
+void stdfds_replace_inherited(void);
+
 #endif

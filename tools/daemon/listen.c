@@ -184,6 +184,25 @@ int listener_open(struct listener *listener, const struct listen_config *config,
 	return result;
 }
 
+/* The file is held by a descriptor while it is changed, so that no link can take its place. */
+int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid_t gid)
+{
+	char path[40];
+	struct stat st;
+	int error = 0;
+
+	int fd = open(listener->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fstat(fd, &st) < 0 || st.st_dev != listener->device || st.st_ino != listener->inode)
+		error = -ENOENT;
+	else if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0 || chmod(path, mode) < 0)
+		error = -errno;
+	close(fd);
+	return error;
+}
+
 void listener_close(struct listener *listener)
 {
 	struct stat st;

@@ -32,6 +32,10 @@ struct listener {
 /* 0, or -1 after having said on `log` what is wrong; then nothing is left behind. */
 int listener_open(struct listener *listener, const struct listen_config *config, struct log *log);
 
+/* Change the permission of the socket, if it is still ours; (uid_t)-1 and (gid_t)-1 leave the
+ * owner. 0 or -errno. */
+int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid_t gid);
+
 /* Stop listening and remove the socket, if it is still ours. Safe twice. */
 void listener_close(struct listener *listener);
 

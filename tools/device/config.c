@@ -22,7 +22,8 @@ static const struct option_def options[] = {
 	{OPT_DEVICE, "device", "KEY=VALUE,...",
 		"offer a device; once for each. Keys: socket=PATH, type=doorbell|plain|legacy, "
 		"server=PATH, memdev=PATH, shm=NAME, size=SIZE, vectors=N, msi=on|off, "
-		"late-server=on|off, readonly=on|off, id=NAME; see ivshmem-device(1)",
+		"late-server=on|off, readonly=on|off, subsystem-id=VVVV:DDDD, id=NAME; see "
+		"ivshmem-device(1)",
 		"Devices"},
 	{OPT_JOIN_TIMEOUT, "join-timeout", "SECONDS",
 		"how long to wait for a server's answer at start (default: 5)", NULL},

@@ -27,6 +27,7 @@ enum key {
 	KEY_SIZE,
 	KEY_LATE_SERVER,
 	KEY_READONLY,
+	KEY_SUBSYSTEM_ID,
 	KEY_ID,
 	KEYS,
 };
@@ -42,6 +43,7 @@ static const char *const key_names[KEYS] = {
 	[KEY_SIZE] = "size",
 	[KEY_LATE_SERVER] = "late-server",
 	[KEY_READONLY] = "readonly",
+	[KEY_SUBSYSTEM_ID] = "subsystem-id",
 	[KEY_ID] = "id",
 };
 
@@ -96,7 +98,7 @@ static int add_item(struct parser *parser, char *item)
 	return complain(parser,
 		"there is no %s=: the keys are socket, type, server, memdev, shm, vectors, msi, "
 		"size, "
-		"late-server, readonly and id (a comma in a value is written twice)",
+		"late-server, readonly, subsystem-id and id (a comma in a value is written twice)",
 		item);
 }
 
@@ -140,6 +142,26 @@ static int parse_id(struct parser *parser)
 		return complain(parser, "id=%s: up to 63 letters, digits and - . _", text);
 	memcpy(parser->spec->name, text, length + 1);
 	return 0;
+}
+
+static int parse_subsystem_id(struct parser *parser)
+{
+	const char *text = parser->values[KEY_SUBSYSTEM_ID];
+	const char *digits = "0123456789abcdefABCDEF";
+
+	if (!text)
+		return 0;
+	if (strspn(text, digits) == 4 && text[4] == ':' && strspn(text + 5, digits) == 4 &&
+		text[9] == '\0') {
+		parser->spec->device.subsystem_id =
+			(uint32_t)(strtoul(text, NULL, 16) << 16 | strtoul(text + 5, NULL, 16));
+		if (parser->spec->device.subsystem_id != 0)
+			return 0;
+	}
+	return complain(parser,
+		"subsystem-id=%s: give vendor and device, four hexadecimal digits each and not all "
+		"0, as in 1af4:1100",
+		text);
 }
 
 static int parse_numbers(struct parser *parser)
@@ -291,7 +313,7 @@ static int parse_values(struct parser *parser)
 		    parser->spec->socket_path) < 0)
 		return -1;
 	if (parse_type(parser) < 0 || parse_id(parser) < 0 || parse_numbers(parser) < 0 ||
-		parse_switch(parser, KEY_MSI, &device->msi) < 0 ||
+		parse_subsystem_id(parser) < 0 || parse_switch(parser, KEY_MSI, &device->msi) < 0 ||
 		parse_switch(parser, KEY_LATE_SERVER, &device->late) < 0 ||
 		parse_switch(parser, KEY_READONLY, &device->read_only) < 0)
 		return -1;

@@ -9,6 +9,7 @@
 #include <ivshmem/abi.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -27,6 +28,14 @@ enum {
 	OPT_STALL_TIMEOUT,
 	OPT_EXIT_TIMEOUT,
 	OPT_PROTOCOL,
+	OPT_CHECK,
+	OPT_CONTROL,
+	OPT_NAME,
+	OPT_MAX_REGIONS,
+	OPT_METRICS,
+	OPT_METRICS_FILE,
+	OPT_METRICS_INTERVAL,
+	OPT_METRICS_PEERS,
 };
 
 static const struct option_def options[] = {
@@ -40,6 +49,32 @@ static const struct option_def options[] = {
 		"where they go (default: stderr in the foreground, syslog as a daemon)"),
 	{OPT_EXIT_TIMEOUT, "exit-timeout", "MS",
 		"at the end, take at most MS milliseconds to tell the peers (default: 1000)", NULL},
+
+	{'c', "config", "FILE",
+		"serve the regions of a configuration file, see ivshmem.conf(5); SIGHUP reads it "
+		"again (default: one region, by the options below)",
+		"Regions"},
+	{OPT_CHECK, "check", NULL,
+		"with --config: say whether the file is right, and exit with 0 or 2", NULL},
+	{OPT_CONTROL, "control", "PATH",
+		"listen for ivshmctl(1) on this Unix socket (default: none, or with --config what "
+		"the file says)",
+		NULL},
+	{OPT_MAX_REGIONS, "max-regions", "N",
+		"most regions at a time, with --config (default: 4096)", NULL},
+	{OPT_NAME, "name", "NAME", "name of the one region (default: default)", NULL},
+
+	{OPT_METRICS, "metrics", "[ADDRESS:]PORT",
+		"serve metrics for Prometheus over HTTP; the address in numbers, in brackets for "
+		"IPv6 (default: none; with a PORT alone 127.0.0.1 and [::1])",
+		"Metrics"},
+	{OPT_METRICS_FILE, "metrics-file", "PATH",
+		"write them to PATH, for the textfile collector of node_exporter (default: none)",
+		NULL},
+	{OPT_METRICS_INTERVAL, "metrics-interval", "SECONDS",
+		"write --metrics-file so often (default: 15)", NULL},
+	{OPT_METRICS_PEERS, "metrics-peers", NULL,
+		"metrics of each peer, too, not only of each region", NULL},
 
 	{'S', "socket", "PATH",
 		"listen on this Unix socket; unix:PATH and region:NAME are understood too "
@@ -99,7 +134,8 @@ static const struct option_table table = {
 	.synopsis = "[OPTION]...",
 	.description = "Hand out IDs, a shared memory region and doorbells to ivshmem peers.",
 	.epilogue = "Exit status: 0 after a clean end, 1 if it cannot start or go on, 2 for wrong "
-		    "usage.\n"
+		    "usage,\n3 if it cannot take over what an earlier process has left with a "
+		    "keeper.\n"
 		    "Example:\n"
 		    "  ivshmem-server -F -S /run/iv.sock -l 16M -n 2\n"
 		    "  qemu-system-x86_64 -chardev socket,path=/run/iv.sock,id=iv \\\n"
@@ -112,59 +148,72 @@ static int bad(const char *option, const char *argument, const char *wanted)
 	return options_complain(&table, "%s %s: %s", option, argument, wanted);
 }
 
+/* What memory.name points to is the spec's own. */
+static int set_memory(
+	struct config *config, enum region_kind kind, const char *option, const char *argument)
+{
+	struct region_spec *spec = &config->region;
+
+	if (snprintf(spec->memory_name, sizeof(spec->memory_name), "%s", argument) >=
+		(int)sizeof(spec->memory_name))
+		return bad(option, argument, "too long a name");
+	spec->memory.kind = kind;
+	spec->memory.name = spec->memory_name;
+	return 0;
+}
+
 static int set_region_option(struct config *config, int key, const char *argument)
 {
-	struct region_config *region = &config->region;
+	struct region_config *memory = &config->region.memory;
 	uint64_t value;
 
 	switch (key) {
 	case 'l':
-		if (option_size(&table, "-l", argument, &region->size) < 0)
+		if (option_size(&table, "-l", argument, &memory->size) < 0)
 			return -1;
-		return region->size > 0 ? 0 : bad("-l", argument, "a region has at least one byte");
+		return memory->size > 0 ? 0 : bad("-l", argument, "a region has at least one byte");
 	case 'M':
 		config->named = true;
-		region->kind = REGION_SHM;
-		region->name = argument;
-		return 0;
+		return set_memory(config, REGION_SHM, "-M", argument);
 	case 'm':
 		config->named = true;
-		region->kind = REGION_DIR;
-		region->name = argument;
-		return 0;
+		return set_memory(config, REGION_DIR, "-m", argument);
 	case OPT_FILE:
 		config->file_given = true;
-		region->kind = REGION_FILE;
-		region->name = argument;
-		return 0;
+		return set_memory(config, REGION_FILE, "--file", argument);
 	case OPT_REUSE:
-		region->reuse = true;
+		memory->reuse = true;
 		return 0;
 	case OPT_NO_PREALLOC:
-		region->no_prealloc = true;
+		memory->no_prealloc = true;
 		return 0;
 	case OPT_MEMORY_RESERVE:
 		config->reserve_given = true;
-		return option_size(&table, "--memory-reserve", argument, &region->reserve);
+		return option_size(&table, "--memory-reserve", argument, &memory->reserve);
 	case OPT_HUGE_PAGES:
 		if (parse_size(argument, &value) < 0 || (value != 2u << 20 && value != 1u << 30))
 			return bad("--huge-pages", argument, "give 2M or 1G");
-		region->huge_page = value;
+		memory->huge_page = value;
 		return 0;
 	case OPT_NUMA_NODE:
 		if (option_uint(&table, "--numa-node", argument, 0, 1023, &value) < 0)
 			return -1;
-		region->numa_node = (int)value;
+		memory->numa_node = (int)value;
 		return 0;
 	case OPT_REGION_MODE:
-		return option_mode(&table, "--region-mode", argument, 1, 0666, &region->mode);
+		return option_mode(&table, "--region-mode", argument, 1, 0666, &memory->mode);
+	case OPT_NAME:
+		if (!name_is_valid(argument))
+			return bad("--name", argument, "a region's name is [a-z0-9._-]{1,63}");
+		snprintf(config->region.name, sizeof(config->region.name), "%s", argument);
+		return 0;
 	}
 	return 1;
 }
 
 static int set_limit_option(struct config *config, int key, const char *argument)
 {
-	struct server_config *server = &config->server;
+	struct server_config *server = &config->region.server;
 	uint64_t value = 0;
 	int error = 0;
 
@@ -176,7 +225,7 @@ static int set_limit_option(struct config *config, int key, const char *argument
 	case OPT_MAX_PEERS:
 		error = option_uint(&table, "--max-peers", argument, 1, IVSHMEM_MAX_ID + 1, &value);
 		server->max_peers = (unsigned)value;
-		config->max_peers_given = true;
+		config->region.max_peers_given = true;
 		return error;
 	case OPT_MAX_PEERS_PER_UID:
 		error = option_uint(
@@ -195,6 +244,31 @@ static int set_limit_option(struct config *config, int key, const char *argument
 	return 1;
 }
 
+static int set_socket_option(struct config *config, int key, const char *argument)
+{
+	struct region_spec *spec = &config->region;
+
+	switch (key) {
+	case 'S':
+		return option_socket(
+			&table, "-S", argument, " (for POSIX memory: -M NAME)", spec->socket_path);
+	case OPT_SOCKET_MODE:
+		return option_mode(&table, "--socket-mode", argument, 0, 0777, &spec->socket_mode);
+	case OPT_SOCKET_OWNER:
+		return option_owner(
+			&table, "--socket-owner", argument, &spec->socket_uid, &spec->socket_gid);
+	case OPT_PROTOCOL:
+		if (strcmp(argument, "current") == 0)
+			spec->server.format = &wire_current;
+		else if (strcmp(argument, "pre-2.5") == 0)
+			spec->server.format = &wire_pre_2_5;
+		else
+			return bad("--protocol", argument, "give current or pre-2.5");
+		return 0;
+	}
+	return 1;
+}
+
 static int set_process_option(struct config *config, int key, const char *argument)
 {
 	uint64_t value = 0;
@@ -208,29 +282,63 @@ static int set_process_option(struct config *config, int key, const char *argume
 		config->pid_file = argument;
 		config->pid_file_given = true;
 		return 0;
-	case 'S':
-		return option_socket(&table, "-S", argument, " (for POSIX memory: -M NAME)",
-			config->socket_path);
-	case OPT_SOCKET_MODE:
-		return option_mode(
-			&table, "--socket-mode", argument, 0, 0777, &config->listen.mode);
-	case OPT_SOCKET_OWNER:
-		return option_owner(&table, "--socket-owner", argument, &config->listen.uid,
-			&config->listen.gid);
-	case OPT_PROTOCOL:
-		if (strcmp(argument, "current") == 0)
-			config->server.format = &wire_current;
-		else if (strcmp(argument, "pre-2.5") == 0)
-			config->server.format = &wire_pre_2_5;
-		else
-			return bad("--protocol", argument, "give current or pre-2.5");
+	case 'c':
+		config->file = argument;
 		return 0;
+	case OPT_CHECK:
+		config->check = true;
+		return 0;
+	case OPT_CONTROL:
+		config->control = argument;
+		if (strlen(argument) < SOCKET_PATH_SIZE && argument[0] != '\0')
+			return 0;
+		return bad("--control", argument, "a socket's path has 1 to 107 bytes");
+	case OPT_MAX_REGIONS:
+		error = option_uint(&table, "--max-regions", argument, 1, HUB_MAX_REGIONS, &value);
+		config->hub.max_regions = (unsigned)value;
+		return error;
 	case OPT_EXIT_TIMEOUT:
 		error = option_uint(&table, "--exit-timeout", argument, 0, 600000, &value);
-		config->exit_timeout_ms = (unsigned)value;
+		config->hub.exit_timeout_ms = (unsigned)value;
 		return error;
 	}
 	return 1;
+}
+
+static int set_metrics_option(struct config *config, int key, const char *argument)
+{
+	struct sockaddr_storage addresses[METRICS_MAX_ADDRESSES];
+	uint64_t value = 0;
+	int error = 0;
+
+	switch (key) {
+	case OPT_METRICS:
+		config->metrics.address = argument;
+		if (metrics_parse_address(argument, addresses) > 0)
+			return 0;
+		return bad("--metrics", argument,
+			"give PORT, ADDRESS:PORT or [ADDRESS]:PORT, with the address in numbers");
+	case OPT_METRICS_FILE:
+		config->metrics.file = argument;
+		return argument[0] ? 0 : bad("--metrics-file", "''", "give a path");
+	case OPT_METRICS_INTERVAL:
+		error = option_uint(&table, "--metrics-interval", argument, 1, 86400, &value);
+		config->metrics.interval_ms = (unsigned)value * 1000;
+		config->interval_given = true;
+		return error;
+	case OPT_METRICS_PEERS:
+		config->metrics.peers = true;
+		return 0;
+	}
+	return 1;
+}
+
+static const char *name_of(int key)
+{
+	const struct option_def *option = options;
+	while (option->name && option->key != key)
+		option++;
+	return option->name;
 }
 
 static int set_option(void *data, int key, const char *argument)
@@ -240,44 +348,67 @@ static int set_option(void *data, int key, const char *argument)
 	if (result > 0)
 		result = set_process_option(config, key, argument);
 	if (result > 0)
+		result = set_metrics_option(config, key, argument);
+	if (result <= 0)
+		return result;
+	if (!config->region_option)
+		config->region_option = name_of(key);
+	result = set_socket_option(config, key, argument);
+	if (result > 0)
 		result = set_region_option(config, key, argument);
 	if (result > 0)
 		result = set_limit_option(config, key, argument);
 	return result;
 }
 
+/* Options that do not go together. */
+static int check_options(struct config *config)
+{
+	struct region_config *memory = &config->region.memory;
+
+	if (config->file && config->region_option)
+		return options_complain(&table,
+			"--config and --%s: what a region is stands in the file",
+			config->region_option);
+	if (config->check && !config->file)
+		return options_complain(&table, "--check: give the file with --config");
+	if (config->interval_given && !config->metrics.file)
+		return options_complain(&table, "--metrics-interval: of which --metrics-file?");
+	if (config->metrics.peers && !config->metrics.file && !config->metrics.address)
+		return options_complain(
+			&table, "--metrics-peers: to where, --metrics or --metrics-file?");
+	/* Of -M and -m the last one counts, as in contrib; what is ours is strict. */
+	if (config->file_given && config->named)
+		return options_complain(&table, "--file and -M or -m: a region has one place");
+	if (memory->no_prealloc && config->reserve_given)
+		return options_complain(&table,
+			"--memory-reserve and --no-prealloc: nothing is compared with the reserve "
+			"if nothing is allocated");
+	/* 0 stays for --file: the file's own size. */
+	if (memory->size == 0 && memory->kind != REGION_FILE)
+		memory->size = UINT64_C(4) << 20;
+	return 0;
+}
+
 int config_parse(struct config *config, int argc, char **argv)
 {
 	*config = (struct config){
 		.pid_file = "/var/run/ivshmem-server.pid",
-		.socket_path = IVSHMEM_DEFAULT_SOCKET,
 		.startup = STARTUP_CONFIG_INIT("ivshmem-server"),
-		.listen = {.path = config->socket_path,
-			.mode = 0600,
-			.uid = (uid_t)-1,
-			.gid = (gid_t)-1,
-			.option = "-S",
-			.owner_option = "--socket-owner",
-			.what = "server"},
-		.exit_timeout_ms = 1000,
-		.region = {.reserve = REGION_DEFAULT_RESERVE, .numa_node = REGION_NUMA_ANY},
-		.server = {.format = &wire_current, .vectors = 1, .stall_timeout_ms = 300000},
+		.hub = {.max_regions = HUB_MAX_REGIONS, .exit_timeout_ms = 1000},
+		.metrics = METRICS_CONFIG_INIT,
 	};
+	region_spec_init(&config->region);
+	config->region.memory.size = 0;
+	config->region.from_file = true;
+	strcpy(config->region.name, "default");
+	strcpy(config->region.socket_path, IVSHMEM_DEFAULT_SOCKET);
 	int next = options_parse(&table, argc, argv, set_option, config);
 	if (next < 0)
 		return -1;
 	if (next < argc)
 		return options_complain(
 			&table, "%s: what is this? It takes options only", argv[next]);
-	/* Of -M and -m the last one counts, as in contrib; what is ours is strict. */
-	if (config->file_given && config->named)
-		return options_complain(&table, "--file and -M or -m: a region has one place");
-	if (config->region.no_prealloc && config->reserve_given)
-		return options_complain(&table,
-			"--memory-reserve and --no-prealloc: nothing is compared with the reserve "
-			"if nothing is allocated");
-	/* 0 stays for --file: the file's own size. */
-	if (config->region.size == 0 && config->region.kind != REGION_FILE)
-		config->region.size = UINT64_C(4) << 20;
-	return 0;
+	config->hub.single = config->file == NULL;
+	return check_options(config);
 }

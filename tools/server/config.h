@@ -3,30 +3,32 @@
 #ifndef TOOLS_SERVER_CONFIG_H
 #define TOOLS_SERVER_CONFIG_H
 
-#include "common/options.h"
-#include "daemon/listen.h"
-#include "daemon/startup.h"
+#include "hub/hub.h"
+#include "metrics/metrics.h"
 
-#include "region/region.h"
-#include "server/server.h"
+#include "common/options.h"
+#include "daemon/startup.h"
 
 #include <stdbool.h>
 
 struct config {
 	struct startup_config startup;
-	struct listen_config listen;
-	char socket_path[SOCKET_PATH_SIZE]; /* listen.path */
 	bool pid_file_given;
 	const char *pid_file;
-	unsigned exit_timeout_ms;
-	bool max_peers_given, reserve_given;
+	const char *file;    /* --config; NULL: one region, by these options */
+	bool check;          /* only say whether the file is right */
+	const char *control; /* path of the control socket; NULL: not given */
+	struct hub_config hub;
+	struct metrics_config metrics;
+	struct region_spec region; /* without --config */
+
+	/* While it is parsed. */
+	const char *region_option; /* the first option that is the region's, NULL: none */
+	bool reserve_given, interval_given;
 	bool file_given, named; /* --file; -M or -m */
-	struct region_config region;
-	struct server_config server;
 };
 
-/* Parse argv into `config`, which then stays where it is. 0, or -1 after having said on stderr what
- * is wrong. */
+/* Parse argv into `config`. 0, or -1 after having said on stderr what is wrong. */
 int config_parse(struct config *config, int argc, char **argv);
 
 #endif

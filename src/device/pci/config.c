@@ -41,7 +41,6 @@ enum {
 	STATUS_INTX = 1 << 3,
 	STATUS_CAPABILITIES = 1 << 4,
 	CLASS_RAM = 0x0500,
-	SUBSYSTEM_ID = 0x1100,
 	BAR_64_BIT_PREFETCHABLE = 0xc,
 	CAPABILITY_MSIX = 0x11,
 	MSIX_ENABLE = 1 << 15,
@@ -90,8 +89,8 @@ void config_reset(struct ivshmem_pci *pci)
 	put(config, REVISION, 1, pci->revision);
 	put(config, CLASS, 2, CLASS_RAM);
 	put(writable, CACHE_LINE, 1, 0xff);
-	put(config, SUBSYSTEM_VENDOR, 2, IVSHMEM_PCI_VENDOR_ID);
-	put(config, SUBSYSTEM, 2, SUBSYSTEM_ID);
+	put(config, SUBSYSTEM_VENDOR, 2, pci->subsystem_id >> 16);
+	put(config, SUBSYSTEM, 2, pci->subsystem_id);
 	put(writable, INTERRUPT_LINE, 1, 0xff);
 	put(config, INTERRUPT_PIN, 1, pci->revision == 0 ? 1 : 0); /* INTA#, with MSI-X too */
 	reset_bars(pci);

@@ -31,6 +31,7 @@ struct ivshmem_pci {
 	struct device_registers registers;
 	uint64_t memory_size;
 	unsigned revision, vectors;
+	uint32_t subsystem_id;
 	bool external_table;
 	const struct ivshmem_pci_ops *ops;
 	void *data;

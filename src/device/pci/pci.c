@@ -41,6 +41,7 @@ struct ivshmem_pci *ivshmem_pci_init(void *storage, const struct ivshmem_pci_con
 	pci->registers.intx = config->revision == 0 && config->vectors == 0;
 	pci->revision = config->revision;
 	pci->vectors = config->vectors;
+	pci->subsystem_id = config->subsystem_id ? config->subsystem_id : IVSHMEM_PCI_SUBSYSTEM_ID;
 	pci->memory_size = config->memory_size;
 	pci->external_table = config->external_table != 0;
 	pci->ops = config->ops;

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A hub that serves nobody, for tests of what is built on one: regions are rows of a table, peers
+ * are what the test says. It remembers what it was asked to do.
+ */
+#ifndef TESTS_HUBBOX_H
+#define TESTS_HUBBOX_H
+
+#include "../../tools/server/hub/hub.h"
+
+struct hubbox_region {
+	struct region_spec spec;
+	struct region memory;
+	struct server_peer_info *peers; /* borrowed, in the order of serial numbers */
+	unsigned n_peers;
+	bool draining;
+};
+
+struct hub {
+	struct hubbox_region *regions;
+	unsigned n, size;
+	hub_watcher *watcher;
+	void *watcher_data;
+	bool curious;
+	int add_result; /* what hub_add() says; 0: it does it */
+};
+
+/* Without regions; then one more, without peers. */
+void hubbox_init(struct hub *hub);
+struct hubbox_region *hubbox_add(struct hub *hub, const char *name);
+void hubbox_fini(struct hub *hub);
+
+/* So many peers with the serial numbers 1, 2, ... of user 1000; malloc'ed. */
+struct server_peer_info *hubbox_peers(unsigned n);
+
+void hubbox_tell(struct hub *hub, const char *region, const char *what, const struct server_news *);
+
+#endif

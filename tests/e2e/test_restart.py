@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: MIT
+"""
+The server is killed again and again, and its peers do not notice: ivshmem-keeper holds what they
+need. What one process has left the next one goes on with: peers, regions, rules, half a message.
+"""
+
+import contextlib
+import os
+import pathlib
+import random
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+import wire
+from conftest import Daemon, find_program, is_listening, wait_until
+from regions import Config, ControlError, call, memory_of, regions_of
+
+pytestmark = pytest.mark.ours
+
+PATIENCE = 120  # seconds: a busy machine starts a process slowly
+
+
+class Kept(Daemon):
+    """A keeper, and the server below it."""
+
+    what = "keeper"
+
+    def workers(self):
+        path = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(word) for word in path.read_text(encoding="ascii").split()]
+
+    def kill_worker(self):
+        """Kill the server in whatever it is doing; False if there is none just now."""
+        for pid in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    def replace_worker(self):
+        """Kill it, and wait until another one serves."""
+        old = self.workers()
+        starts = len(re.findall(r"ivshmem.conf: \d+ regions", self.log()))
+        self.kill_worker()
+        wait_until(lambda: self.workers() not in ([], old) and len(
+            re.findall(r"ivshmem.conf: \d+ regions", self.log())) > starts, "another server",
+            PATIENCE)
+
+    def settle(self):
+        wait_until(lambda: self.sleeps() and self.workers(), "the keeper to be idle")
+        self.base_fds = self.fds()
+
+
+@pytest.fixture
+def kills(pytestconfig):
+    return 500 if pytestconfig.getoption("--long") else 60
+
+
+@pytest.fixture
+def config(tmp):
+    return Config(tmp)
+
+
+@pytest.fixture
+def serve(server_command, launch):
+    """Start a server below a keeper: serve(config)."""
+    keeper = find_program("ivshmem-keeper")
+
+    def start(config):
+        return launch(Kept, [*config.sockets(), config.control],
+                      [keeper, *server_command, "-F", "-v", "-c", config.path], ready_fd=False)
+
+    return start
+
+
+@pytest.fixture
+def peers():
+    """Join sockets: peers(path, ...); they leave when the test ends."""
+    joined = []
+
+    def join(path, **options):
+        joined.append(wire.Peer(path, timeout=PATIENCE, **options))
+        return joined[-1]
+
+    yield join
+    for peer in joined:
+        peer.close()
+
+
+def persist(function, *arguments, **named):
+    """Call the control socket until a server answers."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return function(*arguments, **named)
+        except (AssertionError, OSError):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+class Killer(threading.Thread):
+    """Kills the server `times` times, after pauses that a seed decides."""
+
+    def __init__(self, one, times, seed):
+        super().__init__()
+        self.one, self.times, self.random = one, times, random.Random(seed)
+        self.start()
+
+    def run(self):
+        for _ in range(self.times):
+            time.sleep(self.random.choice((0, 0.001, 0.005, 0.02, 0.05, 0.1)))
+            while self.one.alive() and not self.one.kill_worker():
+                time.sleep(0.0005)
+
+
+class Ringers:
+    """Peers that stay, ring each other, and count."""
+
+    def __init__(self, joined, vectors):
+        self.joined, self.vectors = joined, vectors
+        self.by_id = {peer.id: peer for peer in joined}
+        self.rings = dict.fromkeys(self.by_id, 0)
+        self.rung = dict.fromkeys(self.by_id, 0)
+
+    def turn(self):
+        for peer in self.joined:
+            peer.drain()
+            for other, fds in peer.peers.items():
+                if other in self.by_id and len(fds) == self.vectors:
+                    peer.ring(other, self.vectors - 1)
+                    self.rings[other] += 1
+
+    def count(self):
+        for peer in self.joined:
+            self.rung[peer.id] += peer.rung().get(self.vectors - 1, 0)
+
+
+@pytest.mark.parametrize("vectors, seed", [(1, 1), (3, 2), (300, 3)])
+def test_nobody_notices(config, serve, peers, kills, vectors, seed):
+    """No peer is disconnected, no doorbell lost, and every view is right at the end."""
+    config.write({"a": f"size = 64K vectors = {vectors}"})
+    one = serve(config)
+    path = config.socket("a")
+    ringers = Ringers([peers(path) for _ in range(4)], vectors)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    killer = Killer(one, kills, seed)
+    present = []
+    while killer.is_alive():
+        ringers.turn()
+        if present and chance.random() < 0.5:
+            present.pop(chance.randrange(len(present))).close()
+        if len(present) < 6:
+            # Half of them leave before they have read anything, or while it is being sent.
+            present.append(wire.Peer(path, timeout=PATIENCE, handshake=chance.random() < 0.5,
+                                     keep=False))
+    killer.join()
+    for peer in present:
+        peer.close()
+    last = peers(path).pump_mesh(4, vectors)
+    for peer in ringers.joined:
+        peer.pump(lambda p: last.id in p.peers and p.is_mesh(4, vectors), "the last view")
+        assert wire.Model(peer.id, vectors).replay(peer.history) == {
+            last.id, *ringers.by_id} - {peer.id}
+    ringers.turn()
+    ringers.count()
+    assert ringers.rings == ringers.rung
+    last.ring(ringers.joined[0].id, vectors - 1)
+    assert ringers.joined[0].rung() == {vectors - 1: 1}
+    restarts = regions_of(config.control)["a"]["counters"]["restarts"]
+    assert 0 < restarts <= kills
+    last.close()
+
+
+def test_slow_reader_gets_the_rest_of_its_message(config, serve, peers):
+    """Killed while a peer's socket is full: what it reads afterwards is whole and in order."""
+    config.write({"a": "size = 4K vectors = 64"})
+    one = serve(config)
+    path = config.socket("a")
+    sleeper = peers(path)
+    others = [peers(path, keep=False) for _ in range(8)]
+    for _ in range(3):
+        one.replace_worker()
+        others.pop().close()
+        others.append(peers(path, keep=False))
+    for peer in others:
+        peer.pump_mesh(8, 64)
+    sleeper.pump_mesh(8, 64)
+    assert wire.Model(sleeper.id, 64).replay(sleeper.history) == {peer.id for peer in others}
+
+
+def test_what_a_region_is_survives(config, serve, peers):
+    config.write({"a": "size = 64K max-peers = 3 deny { user = 1 }\nallow { user = 0 }",
+                  "b": "size = 8K vectors = 2 header = yes"})
+    one = serve(config)
+    run_time = config.socket("x")
+    call(config.control, "CreateRegion",
+         spec={"name": "x", "size": 8192, "vectors": 2, "socket": run_time, "max_peers": 2})
+    call(config.control, "DrainRegion", name="b", on=True)
+    in_a, in_x = peers(config.socket("a")), peers(run_time)
+    memory_of(in_a)[:4] = b"here"
+    before = regions_of(config.control)
+    for _ in range(2):
+        one.replace_worker()
+        after = persist(regions_of, config.control)
+        for name in before:
+            restarts = after[name]["counters"].pop("restarts")
+            before[name]["counters"].pop("restarts", None)
+            assert restarts > 0
+            assert after[name] == before[name]
+    assert memory_of(peers(config.socket("a")))[:4] == b"here"
+    peers(run_time)
+    in_a.pump_mesh(1, 1)
+    in_x.pump_mesh(1, 2)
+    for path in (run_time, config.socket("b")):
+        with wire.Peer(path, handshake=False) as refused:
+            assert refused.message().number == wire.REFUSED_FULL
+    call(config.control, "RemoveRegion", name="x", force=True)
+    assert in_x.at_end()
+    one.replace_worker()
+    assert set(persist(regions_of, config.control)) == {"a", "b"}
+
+
+def test_new_server_serves_the_new_configuration(config, serve, peers):
+    """SIGHUP for the keeper is how an upgrade is done."""
+    config.write({"a": "size = 4K max-peers = 5", "b": "size = 4K"})
+    one = serve(config)
+    in_a, in_b = peers(config.socket("a")).pump_mesh(0, 1), peers(config.socket("b"))
+    config.write({"a": "size = 4K max-peers = 1", "c": "size = 4K"})
+    os.kill(one.pid, signal.SIGHUP)
+    wait_until(lambda: is_listening(config.socket("c")), "the new region", PATIENCE)
+    for name in ("a", "b"):
+        with wire.Peer(config.socket(name), handshake=False, timeout=PATIENCE) as refused:
+            assert refused.message().number == wire.REFUSED_FULL
+    in_b.close()
+    wait_until(lambda: not os.path.exists(config.socket("b")), "the end of the region", PATIENCE)
+    assert in_a.drain() == 0
+    one.settle()
+
+
+def test_bad_configuration_does_not_end_what_is_there(config, serve, peers):
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    first = peers(config.socket("a"))
+    config.path.write_text("region a { size = much }", encoding="utf-8")
+    one.kill_worker()
+    one.wait_log(r"ivshmem.conf:1: size = \"much\"", PATIENCE)
+    peers(config.socket("a"))
+    first.pump_mesh(1, 1)
+    config.write({"a": "size = 4K"})
+    os.kill(one.pid, signal.SIGHUP)
+    persist(regions_of, config.control)
+
+
+def test_one_region_by_command_line(server_command, launch, peers, tmp):
+    path = str(tmp / "s")
+    one = launch(Kept, path, [find_program("ivshmem-keeper"), *server_command, "-F", "-S", path,
+                              "-l", "64K", "-n", "2"], ready_fd=False)
+    first = peers(path)
+    for number in range(1, 4):
+        one.kill_worker()
+        peers(path)
+        first.pump_mesh(number, 2)
+    assert os.fstat(first.region).st_size == 64 << 10
+    assert one.stop(timeout=PATIENCE) == 0
+    assert first.at_end() and not first.peers
+    assert not os.path.exists(path)
+
+
+def test_end_of_the_keeper_is_the_end(config, serve, peers):
+    config.write({"a": "size = 4K", "b": "size = 4K"})
+    one = serve(config)
+    joined = [peers(config.socket(name)) for name in "aab"]
+    one.replace_worker()
+    joined[0].pump_mesh(1, 1)
+    joined[1].pump_mesh(1, 1)
+    assert one.stop(timeout=PATIENCE) == 0
+    for peer in joined:
+        assert peer.at_end() and not peer.peers, "told before"
+    assert not any(map(os.path.exists, [*config.sockets(), config.control]))
+
+
+def test_cleared_memory_stays_cleared(config, serve, peers):
+    """Killed while it clears 256 MiB: the next process clears all before anybody gets it."""
+    config.write({"a": "size = 256M zero-on-last-leave = yes"})
+    one = serve(config)
+    for pause in (0, 0, 0, 0.01, 0.01, 0.05):
+        peer = peers(config.socket("a"))
+        memory = memory_of(peer)
+        places = range(0, 256 << 20, 16 << 20)
+        assert not any(memory[place] for place in places)
+        for place in places:
+            memory[place] = 1
+        peer.close()
+        time.sleep(pause)  # sometimes it has not begun, sometimes it is in the middle
+        one.kill_worker()
+    persist(regions_of, config.control)
+
+
+class Specs:
+    """What the keeper holds that begins as a spec does, seen through its descriptors."""
+
+    def __init__(self, keeper):
+        self.paths = []
+        for entry in pathlib.Path(f"/proc/{keeper.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if "memfd:" in os.readlink(entry) and b'{"version":' == entry.open("rb").read(11):
+                    self.paths.append(entry)
+
+    def replace(self, old, new):
+        assert len(old) == len(new)
+        for path in self.paths:
+            with open(path, "r+b") as spec:
+                data = spec.read()
+                assert old in data
+                spec.seek(0)
+                spec.write(data.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("old, new, message", [
+    (b'"version":1', b'"version":9', "version 9 of what was left, this program knows 1"),
+    (b'"name":"a"', b'"name":"A"', "name or UUID is not legal"),
+    (b'"name":"a"', b'"name":"b"', "its spec is that of b"),
+    (b'"vectors":2', b'"vectors":3', "vectors"),
+    (b'"limits":{', b'"limitz":{', "limits"),
+    (b'"kind":0', b'"kind":7', "the memory is not possible"),
+    (b'"version":1', b'xxxxxxxxxxx', "expected"),
+], ids=str)
+def test_state_that_is_not_understood_is_left_alone(config, serve, peers, old, new, message):
+    """One line says why, peers stay, and a server that understands it goes on."""
+    config.write({"a": "size = 4K vectors = 2"})
+    one = serve(config)
+    first, second = peers(config.socket("a")), peers(config.socket("a")).pump_mesh(1, 2)
+    specs = Specs(one)
+    assert len(specs.paths) == 1
+    specs.replace(old, new)
+    one.kill_worker()
+    one.wait_log(f"cannot go on with what an earlier process has left of region a: .*{message}.*; "
+                 "it stays held", PATIENCE)
+    one.wait_log("exited with status 3", PATIENCE)
+    first.pump_mesh(1, 2)
+    first.ring(second.id, 1)
+    assert second.rung() == {1: 1}
+    specs.replace(new, old)
+    third = peers(config.socket("a"))
+    for peer in (first, second, third):
+        peer.pump_mesh(2, 2)
+
+
+def test_regions_come_and_go_while_it_is_killed(config, serve, kills):
+    """What was answered holds; what was not is there or not, and can be tried again."""
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    killer = Killer(one, kills, 7)
+    chance = random.Random(7)
+    known = {"a": True}  # name -> is it there; a name that is missing: nobody knows
+    while killer.is_alive():
+        name = f"r{chance.randrange(8)}"
+        try:
+            if chance.random() < 0.5:
+                call(config.control, "CreateRegion", spec={
+                    "name": name, "size": 4096, "socket": config.socket(name)})
+                assert known.get(name) is not True
+                known[name] = True
+            else:
+                call(config.control, "RemoveRegion", name=name)
+                assert known.get(name) is not False
+                known[name] = False
+        except ControlError as error:
+            if error.args[0] == "RegionExists":
+                assert known.get(name) is not False
+                known[name] = True
+            else:
+                assert error.args[0] == "NoSuchRegion", error
+                assert known.get(name) is not True
+                known[name] = False
+        except (AssertionError, OSError):
+            known.pop(name, None)
+            time.sleep(0.002)
+    killer.join()
+    listed = persist(regions_of, config.control)
+    for name, there in known.items():
+        assert (name in listed) == there, name
+    for name in listed:
+        with wire.Peer(config.socket(name), timeout=PATIENCE) as peer:
+            assert peer.id == 0
+        if name != "a":
+            call(config.control, "RemoveRegion", name=name, force=True)
+    one.settle()

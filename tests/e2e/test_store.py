@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""
+The server with systemd's descriptor store. There is no systemd here, only what the server sees of
+it: a notify socket that keeps what it is sent, and sockets that are passed at the start.
+"""
+
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+import wire
+from conftest import kill, wait_until
+from regions import Config, call, regions_of
+
+pytestmark = pytest.mark.ours
+
+# Put the descriptors where LISTEN_FDS has them, and become the server.
+START = """
+import fcntl, os, sys
+fds = [int(word) for word in sys.argv[1].split(",") if word]
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 1000) for fd in fds]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i, inheritable=True)
+os.closerange(3 + len(fds), 2000)
+if fds:
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)),
+                      LISTEN_FDNAMES=sys.argv[2])
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+class Manager(threading.Thread):
+    """What systemd does with notifications."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(path)
+        self.path = path
+        self.store = {}
+        self.ready = 0
+        self.synced = threading.Event()
+        self.start()
+
+    def send(self, word):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(word, self.path)
+
+    def sync(self):
+        """What a process has sent counts before the next one starts, as with systemd."""
+        self.synced.clear()
+        self.send(b"SYNC=1")
+        assert self.synced.wait(60)
+
+    def run(self):
+        while True:
+            data, fds, _, _ = socket.recv_fds(self.sock, 4096, 8)
+            words = dict(line.split("=", 1) for line in data.decode().splitlines())
+            if "FDSTORE" in words:
+                self.store[words["FDNAME"]] = fds.pop()
+            elif "FDSTOREREMOVE" in words:
+                wire.close_all([self.store.pop(words["FDNAME"], -1)])
+            elif "READY" in words:
+                self.ready += 1
+            elif "SYNC" in words:
+                self.synced.set()
+            wire.close_all(fds)  # of a barrier: this is its answer
+            if "STOP" in words:
+                return
+
+    def end(self):
+        self.send(b"STOP=1")
+        self.join()
+        wire.close_all(self.store.values())
+        self.sock.close()
+
+
+@pytest.fixture
+def manager(tmp):
+    one = Manager(str(tmp / "notify"))
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def start(server_command, manager, tmp, spawn):
+    """Start the server with what the store has, and wait until it is ready: start(*options)."""
+    log = open(tmp / "log", "ab")
+
+    def run(*options, passed=None):
+        manager.sync()
+        names = {**manager.store, **(passed or {})}
+        before = manager.ready
+        process = spawn(
+            ["/usr/bin/python3", "-c", START, ",".join(map(str, names.values())),
+             ":".join(names), *server_command, "-F", *map(str, options)],
+            stdin=-3, stderr=log, pass_fds=names.values(),
+            env={**os.environ, "NOTIFY_SOCKET": manager.path, "FDSTORE": "4096"})
+        wait_until(lambda: manager.ready > before or process.poll() is not None, "READY=1", 60)
+        assert process.poll() is None, (tmp / "log").read_text(encoding="utf-8")
+        return process
+
+    yield run
+    print((tmp / "log").read_text(encoding="utf-8"))
+    log.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_next_process_goes_on(tmp, start, manager, number):
+    """systemd says SIGTERM before each restart: nobody is told anything then."""
+    config = Config(tmp).write({"a": "size = 4K vectors = 300", "b": "size = 4K"})
+    process = start("-c", config.path)
+    first, other = wire.Peer(config.socket("a")), wire.Peer(config.socket("b"))
+    call(config.control, "CreateRegion",
+         spec={"name": "x", "size": 4096, "socket": config.socket("x")})
+    for _ in range(3):
+        process.send_signal(number)
+        assert process.wait() == (0 if number == signal.SIGTERM else -number)
+        process = start("-c", config.path)
+        with wire.Peer(config.socket("a")) as second:
+            second.pump_mesh(1, 300)
+            first.pump_mesh(1, 300)
+        first.pump_mesh(0, 300)
+    assert other.drain() == 1 and not other.peers
+    assert set(regions_of(config.control)) == {"a", "b", "x"}
+    first.close()
+    other.close()
+    wait_until(lambda: not [name for name in manager.store if name[0] in "sv" and name[1] == "."],
+               "the store to have no peers")
+    kill(process)
+
+
+def test_socket_of_the_unit(tmp, start):
+    """The unit's socket is used, is not put into the store, and stays there at the end."""
+    path = str(tmp / "unit.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        passed = {"listen.camera": listener.fileno()}
+        options = ("--name", "camera", "-S", path, "-l", "4K")
+        with wire.Peer(path, handshake=False) as early:
+            process = start(*options, passed=passed)
+            early.handshake()
+            for number in (signal.SIGKILL, signal.SIGTERM):
+                process.send_signal(number)
+                process.wait()
+                process = start(*options, passed=passed)
+                with wire.Peer(path) as late:
+                    late.pump_mesh(1, 1)
+                    early.pump_mesh(1, 1)
+                early.pump_mesh(0, 1)
+        process.terminate()
+        process.wait()
+    assert os.path.exists(path)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=sh disable=SC2154 # $work is a directory of whoever sources this
+# What the tests of this directory share. They run where our packages are installed: nothing
+# of the checkout is there but this directory, and no Python.
+
+PATIENCE=60 # seconds for what takes moments on an idle machine
+
+# try WHAT COMMAND...: a test case that passes if the command succeeds. One line for each, for
+# scripts/packages to count.
+try() {
+	what=$1
+	shift
+	if "$@" >"$work/output" 2>&1; then
+		echo "passed $what"
+	else
+		echo "failed $what"
+		sed 's/^/    | /' "$work/output"
+	fi
+}
+
+# eventually COMMAND...: succeeds once the command does
+eventually() {
+	deadline=$(($(date +%s) + PATIENCE))
+	until "$@"; do
+		[ "$(date +%s)" -lt $deadline ] || return 1
+		sleep 0.1
+	done
+}
+
+as() {
+	user=$1
+	shift
+	setpriv --reuid "$user" --regid "$user" --init-groups "$@"
+}
+
+# is WANTED COMMAND...: the command prints that
+is() {
+	wanted=$1
+	shift
+	printed=$("$@") || return
+	[ "$printed" = "$wanted" ] || { echo "$*: $printed, not $wanted"; return 1; }
+}
+
+# refused URI USER: that user may not join
+refused() {
+	if as "$2" ivshmem-client --uri "$1" info; then
+		return 1
+	fi
+}
+
+# client NAME URI: a peer that stays, as the user alice. say NAME COMMAND... tells it what to do, and
+# what it prints (JSON) is in $work/NAME.
+client() {
+	mkfifo -m 666 "$work/$1.in"
+	sleep infinity <>"$work/$1.in" & # so that nobody waits who opens it
+	as alice ivshmem-client --json --connect-timeout $PATIENCE --uri "$2" \
+		<"$work/$1.in" >"$work/$1" 2>&1 &
+	eventually grep -q '"connected"' "$work/$1"
+}
+
+say() {
+	to=$1
+	shift
+	echo "$*" >"$work/$to.in"
+}
+
+# heard NAME PATTERN [TIMES]: it has printed such a line, or so many
+heard() {
+	[ "$(grep -c "$2" "$work/$1")" -ge "${3:-1}" ]
+}
+
+id_of() {
+	sed -n '/"connected"/s/.*"id": *\([0-9]*\).*/\1/p' "$work/$1" | head -n 1
+}
+
+# worker PID: the process below a keeper
+worker() {
+	tr -d ' ' <"/proc/$1/task/$1/children"
+}
+
+# they_talk URI ONE OTHER: two peers that are in ring each other, and a third that comes is seen by
+# both. Once more than the last time for these two.
+they_talk() {
+	rings=$((${rings:-0} + 1))
+	say "$2" "int $(id_of "$3") 0"
+	say "$3" "int $(id_of "$2") 0"
+	eventually heard "$2" '"interrupt"' $rings && eventually heard "$3" '"interrupt"' $rings || return
+	left=$(grep -c '"left"' "$work/$2")
+	as alice ivshmem-client --connect-timeout $PATIENCE --uri "$1" info >/dev/null || return
+	eventually heard "$2" '"left"' $((left + 1)) && eventually heard "$3" '"left"' $((left + 1)) &&
+		! heard "$2" server-lost && ! heard "$3" server-lost
+}
+
+# ---- the server by the recipe for machines without a service manager ----
+
+starts() {
+	/usr/share/doc/ivshmem-server/examples/ivshmem-run >"$work/log" 2>&1 &
+	keeper=$!
+	eventually ivshmctl list || { cat "$work/log"; return 1; }
+}
+
+# replaced PID: another server than that one runs below the keeper
+replaced() {
+	[ -n "$(worker "$keeper")" ] && [ "$(worker "$keeper")" != "$1" ]
+}
+
+ends() {
+	kill "$keeper" && wait "$keeper" && is "" find /run/ivshmem -name '*.sock'
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation. A method takes its parameters out of the call (members.h), and only if all
+ * of them are right does anything; then it answers once, or leaves a listing for the further
+ * answers. Each change is one log line that says who made it. Methods do not wait, and take a
+ * bounded time, but for those of privileged callers that create memory or read the configuration.
+ */
+#include "methods.h"
+
+#include "describe.h"
+#include "interfaces.h"
+#include "members.h"
+#include "spec.h"
+
+#include "common/jsontext.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SERVICE "org.varlink.service"
+#define CONTROL "ivshmem.Control"
+
+/* A call in the works. */
+struct request {
+	struct methods *methods;
+	const struct caller *caller;
+	bool more;
+	struct members parameters;
+	struct answer *answer;
+};
+
+/* ---- answers ---- */
+
+static void reply(struct request *request, json_t *parameters)
+{
+	request->answer->message = varlink_make_reply(parameters, false);
+}
+
+static void fail(struct request *request, const char *error, json_t *parameters)
+{
+	request->answer->message = varlink_make_error(error, parameters);
+}
+
+json_t *methods_refuse(const char *error, const char *reason)
+{
+	return varlink_make_error(error, json_pack("{s:o}", "reason", json_text(reason)));
+}
+
+static void refuse(struct request *request, const char *error, const char *reason)
+{
+	request->answer->message = methods_refuse(error, reason);
+}
+
+static void fail_parameter(struct request *request, const char *parameter)
+{
+	fail(request, SERVICE ".InvalidParameter",
+		json_pack("{s:o}", "parameter", json_text(parameter)));
+}
+
+/* Are the parameters right, all of them having been taken? Else this is the answer. */
+static bool is_right(struct request *request)
+{
+	if (members_are_right(&request->parameters))
+		return true;
+	fail_parameter(request, request->parameters.wrong);
+	return false;
+}
+
+static void log_change(const struct request *request, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+static void log_change(const struct request *request, const char *format, ...)
+{
+	char what[400];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	log_info(request->methods->log, "control: uid %u (pid %d) %s", request->caller->uid,
+		request->caller->pid, what);
+}
+
+/* ---- parameters ---- */
+
+static void take_name(struct request *request, const char *parameter, char name[HUB_NAME_SIZE])
+{
+	if (!take_text(&request->parameters, parameter, name, HUB_NAME_SIZE))
+		set_wrong(&request->parameters, parameter);
+}
+
+static struct hosted *find_region(struct request *request, const char *name)
+{
+	char reason[HUB_NAME_SIZE + 32];
+	struct hosted *hosted = hub_find(request->methods->hub, name);
+	if (hosted)
+		return hosted;
+	snprintf(reason, sizeof(reason), "there is no region %s", name);
+	fail(request, CONTROL ".NoSuchRegion",
+		json_pack("{s:o, s:o}", "name", json_text(name), "reason", json_text(reason)));
+	return NULL;
+}
+
+/* ---- org.varlink.service ---- */
+
+static void get_info(struct request *request)
+{
+	if (is_right(request))
+		reply(request,
+			json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "ivshmem", "product",
+				"ivshmem-server", "version", IVSHMEM_VERSION, "url", "",
+				"interfaces", SERVICE, CONTROL));
+}
+
+static void get_interface_description(struct request *request)
+{
+	char name[64] = "";
+	if (!take_text(&request->parameters, "interface", name, sizeof(name)))
+		set_wrong(&request->parameters, "interface");
+	if (!is_right(request))
+		return;
+	const char *text = strcmp(name, SERVICE) == 0 ? service_interface
+		: strcmp(name, CONTROL) == 0          ? control_interface
+						      : NULL;
+	if (text)
+		reply(request, json_pack("{s:s}", "description", text));
+	else
+		fail(request, SERVICE ".InterfaceNotFound",
+			json_pack("{s:o}", "interface", json_text(name)));
+}
+
+/* ---- to see ---- */
+
+/* The first part of a listing, and, if the caller takes several, the rest for later. */
+static void begin_listing(struct request *request, enum listing_kind kind, const char *region)
+{
+	struct answer *answer = request->answer;
+	struct listing *listing = listing_create(request->methods->hub, kind, region);
+	if (!listing)
+		return;
+	bool more;
+	json_t *part = listing_next(listing, &more);
+	if (more && !request->more) {
+		json_decref(part);
+		fail(request, SERVICE ".ExpectedMore", NULL);
+	} else if (part) {
+		answer->message = varlink_make_reply(part, more);
+	}
+	if (more && request->more && answer->message)
+		answer->listing = listing;
+	else
+		listing_destroy(listing);
+}
+
+static void list_regions(struct request *request)
+{
+	if (is_right(request))
+		begin_listing(request, LISTING_REGIONS, NULL);
+}
+
+static void get_region(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	take_name(request, "name", name);
+	struct hosted *hosted = is_right(request) ? find_region(request, name) : NULL;
+	if (hosted)
+		reply(request, json_pack("{s:o}", "region", describe_region(hosted)));
+}
+
+static void list_peers(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	bool one = take_text(&request->parameters, "region", name, sizeof(name));
+	if (is_right(request) && (!one || find_region(request, name)))
+		begin_listing(request, LISTING_PEERS, one ? name : NULL);
+}
+
+static void watch(struct request *request)
+{
+	char name[HUB_NAME_SIZE] = "";
+	bool one = take_text(&request->parameters, "region", name, sizeof(name));
+	if (!is_right(request) || (one && !find_region(request, name)))
+		return;
+	if (!request->more) {
+		fail(request, SERVICE ".ExpectedMore", NULL);
+		return;
+	}
+	request->answer->watch = true;
+	memcpy(request->answer->region, name, sizeof(name));
+	request->answer->message = varlink_make_reply(describe_notice("watching", 0), true);
+}
+
+/* ---- to change ---- */
+
+static void fail_create(struct request *request, const char *name, int error, const char *reason)
+{
+	switch (error) {
+	case -EEXIST:
+		fail(request, CONTROL ".RegionExists",
+			json_pack("{s:s, s:o}", "name", name, "reason", json_text(reason)));
+		break;
+	case -EINVAL:
+		refuse(request, CONTROL ".Impossible", reason);
+		break;
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EMFILE:
+		refuse(request, CONTROL ".NotEnough", reason);
+		break;
+	default:
+		refuse(request, CONTROL ".Failed", reason);
+	}
+}
+
+static void create(struct request *request, const struct region_spec *spec)
+{
+	char reason[REASON_SIZE] = "";
+	struct hub *hub = request->methods->hub;
+	int error = hub_add(hub, spec, reason);
+	if (error < 0) {
+		fail_create(request, spec->name, error, reason);
+		return;
+	}
+	log_change(request, "has created region %s on %s", spec->name, spec->socket_path);
+	reply(request, json_pack("{s:o}", "region", describe_region(hub_find(hub, spec->name))));
+}
+
+static void create_region(struct request *request)
+{
+	struct region_spec spec;
+	const char *wrong = "spec";
+	json_t *object = take(&request->parameters, "spec");
+
+	if (!json_is_object(object))
+		set_wrong(&request->parameters, "spec");
+	if (is_right(request)) {
+		region_spec_init(&spec);
+		int error = spec_from_json(object, &spec, &wrong);
+		if (error == -EINVAL)
+			fail_parameter(request, wrong);
+		else if (error == 0)
+			create(request, &spec);
+		region_spec_fini(&spec);
+	}
+	json_decref(object);
+}
+
+static void remove_region(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	bool force = false;
+	take_name(request, "name", name);
+	take_flag(&request->parameters, "force", &force);
+	struct hosted *hosted = is_right(request) ? find_region(request, name) : NULL;
+	if (!hosted)
+		return;
+
+	struct server_stats stats;
+	server_get_stats(hosted_server(hosted), &stats);
+	if (hub_remove(request->methods->hub, hosted, force) < 0) {
+		char reason[128];
+		snprintf(reason, sizeof(reason), "%u peers are in region %s", stats.peers, name);
+		fail(request, CONTROL ".RegionBusy",
+			json_pack("{s:s, s:i, s:s}", "name", name, "peers", (int)stats.peers,
+				"reason", reason));
+		return;
+	}
+	log_change(request, "has removed region %s with %u peers", name, stats.peers);
+	reply(request, NULL);
+}
+
+static void drain_region(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	bool on = false;
+	take_name(request, "name", name);
+	if (!take_flag(&request->parameters, "on", &on))
+		set_wrong(&request->parameters, "on");
+	struct hosted *hosted = is_right(request) ? find_region(request, name) : NULL;
+	if (!hosted)
+		return;
+
+	struct server_stats stats;
+	server_get_stats(hosted_server(hosted), &stats);
+	hub_drain(hosted, on);
+	log_change(request, "%s region %s", on ? "drains" : "lets peers again into", name);
+	reply(request, json_pack("{s:i}", "peers", (int)stats.peers));
+}
+
+/* Who has this ID? */
+struct holder {
+	int id;
+	uint64_t serial; /* 0: nobody */
+};
+
+static bool look_for_holder(void *data, const struct server_peer_info *info)
+{
+	struct holder *holder = data;
+	if (info->id == holder->id)
+		holder->serial = info->serial;
+	return holder->serial == 0;
+}
+
+static void evict(struct request *request, struct hosted *hosted, uint64_t serial, const char *why)
+{
+	const char *name = hosted_spec(hosted)->name;
+	if (serial == 0 || server_evict(hosted_server(hosted), serial, why) < 0) {
+		char reason[128];
+		snprintf(reason, sizeof(reason), "there is no such peer in region %s", name);
+		fail(request, CONTROL ".NoSuchPeer",
+			json_pack("{s:s, s:s}", "region", name, "reason", reason));
+		return;
+	}
+	log_change(request, "has evicted peer @%llu from region %s: %s", (unsigned long long)serial,
+		name, why);
+	reply(request, json_pack("{s:I}", "serial", (json_int_t)serial));
+}
+
+static void evict_peer(struct request *request)
+{
+	struct members *parameters = &request->parameters;
+	char name[HUB_NAME_SIZE], reason[128] = "asked for";
+	uint64_t serial = 0, id = 0;
+
+	take_name(request, "region", name);
+	bool by_serial = take_number(parameters, "serial", 1, INT64_MAX, &serial);
+	bool by_id = take_number(parameters, "id", 0, UINT16_MAX, &id);
+	if (by_serial == by_id)
+		set_wrong(parameters, by_id ? "id" : "serial");
+	take_text(parameters, "reason", reason, sizeof(reason));
+	struct hosted *hosted = is_right(request) ? find_region(request, name) : NULL;
+	if (!hosted)
+		return;
+
+	struct holder holder = {.id = (int)id, .serial = serial};
+	if (by_id)
+		server_visit(hosted_server(hosted), look_for_holder, &holder);
+	evict(request, hosted, holder.serial, reason);
+}
+
+static void reload(struct request *request)
+{
+	char reason[REASON_SIZE] = "";
+	const struct control_config *config = request->methods->config;
+
+	if (!is_right(request))
+		return;
+	if (config->reload(config->data, reason) < 0) {
+		refuse(request, CONTROL ".ReloadFailed", reason);
+		return;
+	}
+	log_change(request, "has had the configuration read again");
+	reply(request, NULL);
+}
+
+/* ---- */
+
+static const struct method {
+	const char *name;
+	bool changes;
+	void (*run)(struct request *request);
+} methods_list[] = {
+	{SERVICE ".GetInfo", false, get_info},
+	{SERVICE ".GetInterfaceDescription", false, get_interface_description},
+	{CONTROL ".ListRegions", false, list_regions},
+	{CONTROL ".GetRegion", false, get_region},
+	{CONTROL ".ListPeers", false, list_peers},
+	{CONTROL ".CreateRegion", true, create_region},
+	{CONTROL ".RemoveRegion", true, remove_region},
+	{CONTROL ".DrainRegion", true, drain_region},
+	{CONTROL ".EvictPeer", true, evict_peer},
+	{CONTROL ".Reload", true, reload},
+	{CONTROL ".Watch", false, watch},
+};
+
+static const struct method *find_method(const char *name)
+{
+	for (size_t i = 0; i < sizeof(methods_list) / sizeof(methods_list[0]); i++)
+		if (strcmp(methods_list[i].name, name) == 0)
+			return &methods_list[i];
+	return NULL;
+}
+
+static void fail_unknown(struct request *request, const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	int length = dot ? (int)(dot - name) : (int)strlen(name);
+	bool ours = strncmp(name, SERVICE ".", sizeof(SERVICE)) == 0 ||
+		strncmp(name, CONTROL ".", sizeof(CONTROL)) == 0;
+
+	if (ours)
+		fail(request, SERVICE ".MethodNotFound", json_pack("{s:s}", "method", name));
+	else
+		fail(request, SERVICE ".InterfaceNotFound",
+			json_pack("{s:s#}", "interface", name, length));
+}
+
+static void deny(struct request *request, const struct method *method)
+{
+	unsigned suppressed;
+	struct methods *methods = request->methods;
+
+	refuse(request, CONTROL ".NotPermitted",
+		"only root and the user that the server runs as may change something");
+	if (!log_allow(&methods->denials, clock_ms(), &suppressed))
+		return;
+	if (suppressed > 0)
+		log_warning(methods->log, "control: (%u such lines held back)", suppressed);
+	log_warning(methods->log, "control: uid %u (pid %d) may not call %s", request->caller->uid,
+		request->caller->pid, method->name);
+}
+
+void methods_call(struct methods *methods, const struct caller *caller,
+	const struct varlink_call *call, struct answer *answer)
+{
+	struct request request = {
+		.methods = methods,
+		.caller = caller,
+		.more = call->more,
+		.parameters = {.object = call->parameters},
+		.answer = answer,
+	};
+	const struct method *method = find_method(call->method);
+
+	*answer = (struct answer){0};
+	if (!method)
+		fail_unknown(&request, call->method);
+	else if (call->upgrade)
+		fail_parameter(&request, "upgrade");
+	else if (method->changes && !caller->may_change)
+		deny(&request, method);
+	else
+		method->run(&request);
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * Whoever holds descriptors for us does so under these names, N being a region's:
+ *
+ *   memory.N  listen.N  state.N   its memory, its listening socket, the kept state of its server
+ *   spec.N.NUMBER                 what it is (saved.h)
+ *   s.N.SERIAL                    the connection of a peer
+ *   v.N.SERIAL  v1.N.SERIAL ...   its eventfds, as many sets as it takes
+ *
+ * A region is there if and only if its spec is held, so one operation of the holder is the moment
+ * at which it comes or goes:
+ *
+ *   a new one     its parts, then the spec; only then does it accept
+ *   an end        the spec, then the parts
+ *   a change      the spec with the next number, then the drop of the old one: of two the next
+ *                 process takes the higher one
+ *
+ * Killed between any two of these we leave either the region, or parts that belong to none, which
+ * the next process drops; but a listening socket it takes for the region when it makes it anew, and
+ * so it takes one that the unit of systemd passes. A part is complete when it is put: the state has
+ * been begun, the spec is written. What is in the state, and when a peer's descriptors are put and
+ * dropped, is src/server's business (server/kept.h).
+ *
+ * The keeper accepts by itself, so that no connection exists without being held. systemd does not:
+ * there a connection that we have accepted and not put yet is lost if we are killed in between. The
+ * client sees a server that hangs up in the handshake.
+ */
+#include "keeping.h"
+
+#include "daemon/watch.h"
+#include "server/kept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BATCH 64 /* connections, before others get their turn */
+
+static bool is_kept(const struct hosted *hosted)
+{
+	return hosted->state != NULL;
+}
+
+/* ---- names ---- */
+
+static void name_part(char name[KEEP_NAME_SIZE], const char *part, const struct hosted *hosted)
+{
+	snprintf(name, KEEP_NAME_SIZE, "%s.%s", part, hosted->spec.name);
+}
+
+static void name_numbered(
+	char name[KEEP_NAME_SIZE], const char *part, const struct hosted *hosted, uint64_t number)
+{
+	snprintf(name, KEEP_NAME_SIZE, "%s.%s.%" PRIu64, part, hosted->spec.name, number);
+}
+
+void keeping_name_vectors(
+	char name[KEEP_NAME_SIZE], const char *region, uint64_t serial, unsigned set)
+{
+	char part[12] = "v";
+	if (set > 0)
+		snprintf(part, sizeof(part), "v%u", set);
+	snprintf(name, KEEP_NAME_SIZE, "%s.%s.%" PRIu64, part, region, serial);
+}
+
+/* ---- to have held ---- */
+
+static int put(struct hosted *hosted, const char *part, int fd)
+{
+	char name[KEEP_NAME_SIZE];
+	name_part(name, part, hosted);
+	return keep_put(hosted->hub->keep, name, &fd, 1);
+}
+
+static void drop(struct hosted *hosted, const char *part)
+{
+	char name[KEEP_NAME_SIZE];
+	name_part(name, part, hosted);
+	keep_drop(hosted->hub->keep, name);
+}
+
+/* A small memory object, of a size that it keeps. */
+static int make_object(struct region *object, uint64_t size)
+{
+	const struct region_config config = {
+		.kind = REGION_MEMFD,
+		.size = size,
+		.no_prealloc = true,
+		.numa_node = REGION_NUMA_ANY,
+	};
+	struct region_error why;
+	return region_create(object, &config, &why);
+}
+
+static int put_spec(struct hosted *hosted, uint64_t number)
+{
+	char name[KEEP_NAME_SIZE];
+	struct region object;
+	char *text = saved_write(&hosted->spec, &hosted->life);
+	if (!text)
+		return -ENOMEM;
+	size_t size = strlen(text);
+
+	int error = make_object(&object, size);
+	if (error == 0) {
+		ssize_t written = pwrite(object.fd, text, size, 0);
+		name_numbered(name, "spec", hosted, number);
+		error = written == (ssize_t)size ? keep_put(hosted->hub->keep, name, &object.fd, 1)
+						 : -ENOSPC;
+		region_fini(&object);
+	}
+	free(text);
+	return error;
+}
+
+void keeping_save(struct hosted *hosted)
+{
+	char old[KEEP_NAME_SIZE];
+
+	if (!is_kept(hosted) || hosted->ending)
+		return;
+	int error = put_spec(hosted, hosted->spec_number + 1);
+	if (error < 0) {
+		log_warning(&hosted->log,
+			"cannot have the change held: after a restart it is as "
+			"it was before: %s",
+			strerror(-error));
+		return;
+	}
+	name_numbered(old, "spec", hosted, hosted->spec_number);
+	keep_drop(hosted->hub->keep, old);
+	hosted->spec_number++;
+}
+
+static int begin_state(struct hosted *hosted, int *fd)
+{
+	struct region object;
+	bool sealed;
+	size_t size = kept_size(&hosted->spec.server);
+
+	int error = make_object(&object, size);
+	if (error < 0)
+		return error;
+	error = region_map(object.fd, 0, false, &hosted->state, &hosted->state_size, &sealed);
+	if (error == 0)
+		error = kept_begin(hosted->server, hosted->state, size);
+	if (error < 0) {
+		region_fini(&object);
+		return error;
+	}
+	hosted->life.state_peers = hosted->spec.server.max_peers;
+	*fd = object.fd;
+	return 0;
+}
+
+/* A listening socket of this path? */
+static bool listens_on(int fd, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(address), flag_size = sizeof(int);
+	int listens = 0;
+
+	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+		address.sun_family == AF_UNIX &&
+		strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0 &&
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && listens;
+}
+
+bool keeping_take_listener(struct hosted *hosted)
+{
+	const char *path = hosted->spec.socket_path;
+	struct keep *keep = hosted->hub->keep;
+	char name[KEEP_NAME_SIZE];
+	struct stat st;
+	int fd;
+
+	name_part(name, "listen", hosted);
+	if (keep_take(keep, name, &fd, 1) != 1)
+		return false;
+	if (!listens_on(fd, path) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+		log_warning(&hosted->log, "a socket that was passed does not listen on %s", path);
+		keep_drop(keep, name);
+		close(fd);
+		return false;
+	}
+	hosted->listener = (struct listener){.fd = fd, .path = path};
+	hosted->listener_held = true;
+	/* That of a process that was killed before the region was there is ours to remove. */
+	if (hosted->hub->holder == KEEP_KEEPER && lstat(path, &st) == 0) {
+		hosted->listener.device = st.st_dev;
+		hosted->listener.inode = st.st_ino;
+	}
+	return true;
+}
+
+int keeping_begin(struct hosted *hosted, char *reason)
+{
+	int state_fd = -1;
+
+	if (hosted->hub->holder == KEEP_NOBODY)
+		return 0;
+	int error = begin_state(hosted, &state_fd);
+	if (error == 0)
+		error = put(hosted, "memory", hosted->region.fd);
+	if (error == 0 && !hosted->listener_held)
+		error = put(hosted, "listen", hosted->listener.fd);
+	if (error == 0)
+		error = put(hosted, "state", state_fd);
+	if (state_fd >= 0)
+		close(state_fd);
+	hosted->spec_number = 1;
+	if (error == 0)
+		error = put_spec(hosted, hosted->spec_number);
+	if (error == 0)
+		return 0;
+	keeping_end(hosted);
+	snprintf(reason, REASON_SIZE, "cannot have its descriptors held: %s", strerror(-error));
+	return error;
+}
+
+static bool drop_peer(void *data, const struct server_peer_info *info)
+{
+	keeping_drop_peer(data, SERVER_KEPT_VECTORS, info->serial);
+	keeping_drop_peer(data, SERVER_KEPT_SOCKET, info->serial);
+	return true;
+}
+
+void keeping_end(struct hosted *hosted)
+{
+	char name[KEEP_NAME_SIZE];
+
+	if (!is_kept(hosted))
+		return;
+	name_numbered(name, "spec", hosted, hosted->spec_number);
+	keep_drop(hosted->hub->keep, name);
+	drop(hosted, "listen"); /* which ends accepting */
+	drop(hosted, "memory");
+	drop(hosted, "state");
+	server_visit(hosted->server, drop_peer, hosted);
+}
+
+void keeping_fini(struct hosted *hosted)
+{
+	region_unmap(hosted->state, hosted->state_size);
+	hosted->state = NULL;
+}
+
+/* ---- peers ---- */
+
+int keeping_put_peer(void *data, enum server_kept kind, uint64_t serial, const int *fds, unsigned n)
+{
+	struct hosted *hosted = data;
+	struct keep *keep = hosted->hub->keep;
+	char name[KEEP_NAME_SIZE];
+	int error = 0;
+
+	if (hosted->hub->holder == KEEP_NOBODY)
+		return 0; /* the keeper has died */
+	switch (kind) {
+	case SERVER_KEPT_SOCKET:
+		name_numbered(name, "s", hosted, serial);
+		return keep_put(keep, name, fds, n);
+	case SERVER_KEPT_VECTORS:
+		break;
+	}
+	for (unsigned set = 0; error == 0 && n > 0; set++) {
+		unsigned some = n < KEEP_MAX_FDS ? n : KEEP_MAX_FDS;
+		keeping_name_vectors(name, hosted->spec.name, serial, set);
+		error = keep_put(keep, name, fds, some);
+		fds += some;
+		n -= some;
+	}
+	if (error < 0)
+		keeping_drop_peer(data, kind, serial);
+	return error;
+}
+
+void keeping_drop_peer(void *data, enum server_kept kind, uint64_t serial)
+{
+	struct hosted *hosted = data;
+	unsigned sets = (hosted->spec.server.vectors + KEEP_MAX_FDS - 1) / KEEP_MAX_FDS;
+	char name[KEEP_NAME_SIZE];
+
+	switch (kind) {
+	case SERVER_KEPT_SOCKET:
+		name_numbered(name, "s", hosted, serial);
+		keep_drop(hosted->hub->keep, name);
+		return;
+	case SERVER_KEPT_VECTORS:
+		break;
+	}
+	/* The first one last: where it is, nothing of the others is missing or forgotten. */
+	while (sets-- > 0) {
+		keeping_name_vectors(name, hosted->spec.name, serial, sets);
+		keep_drop(hosted->hub->keep, name);
+	}
+}
+
+/* ---- the keeper accepts ---- */
+
+static void accept_by_ourselves(struct hub *hub)
+{
+	log_error(hub->log,
+		"the keeper is gone: nobody holds the connections any more, the next "
+		"end is one for all");
+	hub->holder = KEEP_NOBODY;
+	uv_poll_stop(&hub->from_keeper);
+	for (unsigned i = 0; i < hub->n; i++)
+		hosted_accept_itself(hub->hosted[i]);
+}
+
+void keeping_accept(struct hosted *hosted)
+{
+	char listener[KEEP_NAME_SIZE], prefix[KEEP_NAME_SIZE];
+	struct hub *hub = hosted->hub;
+
+	if (hub->holder != KEEP_KEEPER) {
+		hosted_accept_itself(hosted);
+		return;
+	}
+	name_part(listener, "listen", hosted);
+	name_part(prefix, "s", hosted);
+	int error =
+		keep_accept(hub->keep, listener, prefix, server_last_serial(hosted->server) + 1);
+	if (error < 0)
+		log_error(&hosted->log, "the keeper does not accept: %s", strerror(-error));
+}
+
+static void take_connection(struct hub *hub, const char *listener, uint64_t number, int sock)
+{
+	char name[KEEP_NAME_SIZE];
+	const char *region = strncmp(listener, "listen.", 7) == 0 ? listener + 7 : "";
+	struct hosted *hosted = hub_find(hub, region);
+
+	if (hosted) {
+		hosted_admit(hosted, sock, number);
+		return;
+	}
+	/* The region has been removed meanwhile. */
+	close(sock);
+	snprintf(name, sizeof(name), "s.%.100s.%" PRIu64, region, number);
+	keep_drop(hub->keep, name);
+}
+
+static void keeper_event(uv_poll_t *poll, int status, int events)
+{
+	struct hub *hub = poll->data;
+	char listener[KEEP_NAME_SIZE];
+	uint64_t number;
+	int sock;
+	(void)status; /* an error shows on reading, too */
+	(void)events;
+
+	for (int i = 0; i < BATCH; i++) {
+		int result = keep_accepted(hub->keep, listener, &number, &sock);
+		if (result < 0)
+			accept_by_ourselves(hub);
+		if (result <= 0)
+			return;
+		take_connection(hub, listener, number, sock);
+	}
+}
+
+int keeping_listen(struct hub *hub)
+{
+	if (hub->holder != KEEP_KEEPER)
+		return 0;
+	int error = uv_poll_init(hub->loop, &hub->from_keeper, keep_get_fd(hub->keep));
+	if (error == 0) {
+		hub->from_keeper.data = hub;
+		hub->listens_to_keeper = true;
+		error = watch_start(&hub->from_keeper, UV_READABLE, keeper_event);
+	}
+	if (error < 0)
+		log_error(hub->log, "cannot listen to the keeper: %s", uv_strerror(error));
+	return error;
+}
