@@ -169,10 +169,10 @@ struct ivshmem_params {
  * 107 bytes), ENOENT, ECONNREFUSED, EACCES (from connect or open), ETIMEDOUT (handshake not
  * finished in time), ECONNRESET (server closed during the handshake), EPROTO (server broke the
  * protocol or speaks another version), EUSERS (server refused: full, or its rules), EFBIG (over
- * map_limit), EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one, or region: and none
- * has that name), ENOTUNIQ (auto: and several devices, region: and several of that name), ENXIO
- * (the device is not bound to that driver), EBUSY (vfio: somebody else has it, or a device of its
- * IOMMU group has another driver; pci: a driver has it), EPERM (pci: the kernel is locked down;
+ * map_limit), EMFILE, ENOMEM. In a guest: ENODEV (no such device, or not an ivshmem one, or region:
+ * and none has that name), ENOTUNIQ (auto: and several devices, region: and several of that name),
+ * ENXIO (the device is not bound to that driver), EBUSY (vfio: somebody else has it, or a device of
+ * its IOMMU group has another driver; pci: a driver has it), EPERM (pci: the kernel is locked down;
  * vfio: the IOMMU does not remap interrupts), EAGAIN (the device has no ID yet: its server is not
  * there), EINTR, EIO (sysfs says what it never should).
  * Source: docs/protocol.md, sections 2.2 and 2.3.
