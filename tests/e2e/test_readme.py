@@ -52,6 +52,24 @@ def test_by_hand(tmp):
     assert "receive notification from peer_id=0 vector=0" in run.stdout   # and rings it
 
 
+def test_in_production(tmp):
+    """A region made at run time is still there when the server has been killed."""
+    build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
+    lines = block_with("ivshmem-keeper").replace("/tmp/", f"{tmp}/")
+    keeper, create, *rest = lines.replace("build/tools", f"{build}/tools").splitlines()
+    script = "\n".join([
+        f"{keeper} 2>{tmp}/log & keeper=$!",
+        f"until [ -S {tmp}/iv.ctl ]; do sleep 0.05; done",
+        create, *rest, "kill $keeper && wait $keeper"])
+    script = script.replace("$(pgrep -n ivshmem-keeper)", "$keeper")
+    run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60,
+                         check=False)
+    print(run.stdout, run.stderr, (tmp / "log").read_text())
+    assert run.returncode == 0
+    assert len(re.findall(r"^frames .*16M", run.stdout, re.M)) == 2
+    assert "killed by signal 9" in (tmp / "log").read_text()
+
+
 def check_hello(script, tmp):
     """Firmware and a host process, each in a terminal of its own, have greeted each other."""
     run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60,

@@ -176,6 +176,15 @@ def test_nobody_notices(config, serve, peers, kills, vectors, seed):
     last.close()
 
 
+def test_control_clients_wait(config, serve):
+    """While there is no server, who asks for something waits for the next one."""
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    for _ in range(5):
+        one.kill_worker()
+        assert list(regions_of(config.control)) == ["a"]
+
+
 def test_slow_reader_gets_the_rest_of_its_message(config, serve, peers):
     """Killed while a peer's socket is full: what it reads afterwards is whole and in order."""
     config.write({"a": "size = 4K vectors = 64"})

@@ -203,6 +203,32 @@ int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid
 	return error;
 }
 
+static bool listens_on(int fd, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof(address), flag_size = sizeof(int);
+	int listens = 0;
+
+	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+		address.sun_family == AF_UNIX &&
+		strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0 &&
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && listens;
+}
+
+bool listener_adopt(struct listener *listener, int fd, const char *path)
+{
+	struct stat st;
+
+	if (!listens_on(fd, path) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return false;
+	*listener = (struct listener){.fd = fd, .path = path};
+	if (lstat(path, &st) == 0) {
+		listener->device = st.st_dev;
+		listener->inode = st.st_ino;
+	}
+	return true;
+}
+
 void listener_close(struct listener *listener)
 {
 	struct stat st;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct listen_config {
@@ -31,6 +32,10 @@ struct listener {
 
 /* 0, or -1 after having said on `log` what is wrong; then nothing is left behind. */
 int listener_open(struct listener *listener, const struct listen_config *config, struct log *log);
+
+/* Take over a socket that another process has opened, if it listens on `path` (borrowed); the file
+ * is ours to remove then. False: it does not, and `fd` stays the caller's. */
+bool listener_adopt(struct listener *listener, int fd, const char *path);
 
 /* Change the permission of the socket, if it is still ours; (uid_t)-1 and (gid_t)-1 leave the
  * owner. 0 or -errno. */

@@ -112,9 +112,8 @@ static const struct option_def options[] = {
 
 	{'n', "vectors", "N", "interrupt vectors of each peer, 0 to 2048 (default: 1)", "Limits"},
 	{OPT_MAX_PEERS, "max-peers", "N",
-		"most peers at a time (default: what the limit of open descriptors carries, at "
-		"most "
-		"65536)",
+		"most peers at a time (default: what the limit of open descriptors carries, half "
+		"of it with --control, at most 65536)",
 		NULL},
 	{OPT_MAX_PEERS_PER_UID, "max-peers-per-uid", "N",
 		"most peers of one user (default: no limit)", NULL},
@@ -410,5 +409,6 @@ int config_parse(struct config *config, int argc, char **argv)
 		return options_complain(
 			&table, "%s: what is this? It takes options only", argv[next]);
 	config->hub.single = config->file == NULL;
+	config->hub.grows = config->file != NULL || config->control != NULL;
 	return check_options(config);
 }

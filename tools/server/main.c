@@ -45,6 +45,7 @@ struct service {
 	struct hub *hub;
 	struct signals signals;
 	struct listener control_listener;
+	int control_left; /* the one of an earlier process; -1: none */
 	char control_path[SOCKET_PATH_SIZE];
 	struct control *control;
 	bool set_aside; /* descriptors for it */
@@ -155,6 +156,27 @@ static int reload(void *data, char *reason)
 
 /* ---- the control socket ---- */
 
+/*
+ * A keeper holds the control socket too, so that its clients wait in the backlog while the server
+ * is started anew. Not systemd, with which the file goes when the server is told to end.
+ */
+static int open_control(struct service *service, const struct listen_config *config)
+{
+	struct listener *listener = &service->control_listener;
+
+	if (service->control_left >= 0) {
+		if (listener_adopt(listener, service->control_left, config->path))
+			return 0;
+		keep_drop(service->keep, "control"); /* is to be elsewhere now */
+		close(service->control_left);
+	}
+	if (listener_open(listener, config, service->log) < 0)
+		return -EADDRNOTAVAIL;
+	if (keep_holder(service->keep) != KEEP_KEEPER)
+		return 0;
+	return keep_put(service->keep, "control", &listener->fd, 1);
+}
+
 static int start_control(
 	struct service *service, const char *path, gid_t group, unsigned max_clients)
 {
@@ -177,10 +199,10 @@ static int start_control(
 	if (path[0] == '\0')
 		return 0;
 	snprintf(service->control_path, sizeof(service->control_path), "%s", path);
-	if (listener_open(&service->control_listener, &listen, service->log) < 0)
-		return -EADDRNOTAVAIL;
-	int error = control_start(&service->control, &config, service->control_listener.fd,
-		service->hub, &service->loop, service->log);
+	int error = open_control(service, &listen);
+	if (error == 0)
+		error = control_start(&service->control, &config, service->control_listener.fd,
+			service->hub, &service->loop, service->log);
 	if (error < 0)
 		log_error(service->log, "control socket %s: %s", path, uv_strerror(error));
 	return error;
@@ -289,12 +311,15 @@ static int run(const struct config *config, struct startup *startup)
 		.startup = startup,
 		.log = &startup->log,
 		.control_listener = LISTENER_INIT,
+		.control_left = -1,
 	};
 	int result = EXIT_STARTUP;
 
 	/* First, as long as the descriptors that we are passed are all that there is. */
 	if (keep_open(&service.keep, service.log) < 0)
 		return EXIT_STARTUP;
+	/* The hub lets go of what it does not know. */
+	(void)keep_take(service.keep, "control", &service.control_left, 1);
 	int error = uv_loop_init(&service.loop);
 	if (error < 0) {
 		log_error(service.log, "cannot start the event loop: %s", uv_strerror(error));

@@ -94,7 +94,7 @@ static int apply_one(struct hub *hub, const struct region_spec *spec, char *reas
 /* Regions that will share what descriptors are left, and one more for those created later. */
 static unsigned count_sharers(struct hub *hub, const struct region_spec *specs, size_t n)
 {
-	unsigned sharers = hub->config.single ? 0 : 1;
+	unsigned sharers = hub->config.grows ? 1 : 0;
 	for (size_t i = 0; i < n; i++)
 		sharers += !specs[i].max_peers_given && !hub_find(hub, specs[i].name);
 	return sharers;

@@ -183,7 +183,7 @@ static struct hosted *hosted_alloc(struct hub *hub, const struct region_spec *sp
 		.region = REGION_INIT,
 		.listener = LISTENER_INIT,
 		.read_only_fd = -1,
-		.log = {.level = hub->log->level, .sink = hub->config.single ? pass_on : say_whose},
+		.log = {.level = hub->log->level, .sink = hub->config.grows ? say_whose : pass_on},
 	};
 	list_init(&hosted->dirty_link);
 	list_init(&hosted->removed_link);
@@ -207,7 +207,7 @@ struct hosted *hosted_create(
 	}
 	hosted->life.created_ms = wall_clock_ms();
 	/* By default a region that is created at run time leaves as much as it takes. */
-	unsigned sharers = hub->sharers > 0 ? hub->sharers : hub->config.single ? 1 : 2;
+	unsigned sharers = hub->sharers > 0 ? hub->sharers : hub->config.grows ? 2 : 1;
 	*error = descriptors_claim(&hub->descriptors, &hosted->spec, sharers, reason);
 	hosted->claimed = *error == 0;
 	if (*error == 0)

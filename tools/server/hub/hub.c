@@ -144,7 +144,7 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 	hub->keep = keep;
 	hub->holder = keep_holder(keep);
 	hub->log = log;
-	descriptors_init(&hub->descriptors, config->single);
+	descriptors_init(&hub->descriptors, !config->grows);
 	list_init(&hub->dirty);
 	list_init(&hub->removed);
 	list_init(&hub->clearing);

@@ -55,6 +55,7 @@ struct hub_config {
 	unsigned max_regions;
 	unsigned exit_timeout_ms;
 	bool single; /* one region, by command line: messages name its options, not the region */
+	bool grows;  /* further regions can come: none may claim all descriptors */
 };
 
 int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loop,

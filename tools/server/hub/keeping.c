@@ -162,43 +162,27 @@ static int begin_state(struct hosted *hosted, int *fd)
 	return 0;
 }
 
-/* A listening socket of this path? */
-static bool listens_on(int fd, const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	socklen_t size = sizeof(address), flag_size = sizeof(int);
-	int listens = 0;
-
-	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
-		address.sun_family == AF_UNIX &&
-		strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0 &&
-		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && listens;
-}
-
 bool keeping_take_listener(struct hosted *hosted)
 {
 	const char *path = hosted->spec.socket_path;
 	struct keep *keep = hosted->hub->keep;
 	char name[KEEP_NAME_SIZE];
-	struct stat st;
 	int fd;
 
 	name_part(name, "listen", hosted);
 	if (keep_take(keep, name, &fd, 1) != 1)
 		return false;
-	if (!listens_on(fd, path) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+	if (!listener_adopt(&hosted->listener, fd, path)) {
 		log_warning(&hosted->log, "a socket that was passed does not listen on %s", path);
 		keep_drop(keep, name);
 		close(fd);
 		return false;
 	}
-	hosted->listener = (struct listener){.fd = fd, .path = path};
 	hosted->listener_held = true;
-	/* That of a process that was killed before the region was there is ours to remove. */
-	if (hosted->hub->holder == KEEP_KEEPER && lstat(path, &st) == 0) {
-		hosted->listener.device = st.st_dev;
-		hosted->listener.inode = st.st_ino;
-	}
+	/* That of a process that was killed before the region was there is ours to remove; that of
+	 * a unit is not. */
+	if (hosted->hub->holder != KEEP_KEEPER)
+		hosted->listener.device = hosted->listener.inode = 0;
 	return true;
 }
 
