@@ -59,6 +59,7 @@ def test_in_production(tmp):
     keeper, create, *rest = lines.replace("build/tools", f"{build}/tools").splitlines()
     script = "\n".join([
         f"{keeper} 2>{tmp}/log & keeper=$!",
+        "trap 'kill $keeper 2>&- || :' EXIT",
         f"until [ -S {tmp}/iv.ctl ]; do sleep 0.05; done",
         create, *rest, "kill $keeper && wait $keeper"])
     script = script.replace("$(pgrep -n ivshmem-keeper)", "$keeper")
