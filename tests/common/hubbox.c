@@ -9,6 +9,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+char hubbox_logged[4096];
+
+static void note_line(struct log *log, enum log_level level, const char *line)
+{
+	size_t used = strlen(hubbox_logged);
+	(void)log;
+	(void)level;
+	snprintf(hubbox_logged + used, sizeof(hubbox_logged) - used, "%s\n", line);
+}
+
+struct log hubbox_log = {.level = LOG_LEVEL_INFO, .sink = note_line};
+
 /* A region stands for its server, too. */
 static struct hubbox_region *region_of(const void *thing)
 {
@@ -17,6 +29,7 @@ static struct hubbox_region *region_of(const void *thing)
 
 void hubbox_init(struct hub *hub)
 {
+	hubbox_logged[0] = '\0';
 	*hub = (struct hub){.size = 128};
 	hub->regions = calloc(hub->size, sizeof(*hub->regions));
 	if (!hub->regions)

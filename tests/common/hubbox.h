@@ -25,6 +25,10 @@ struct hub {
 	int add_result; /* what hub_add() says; 0: it does it */
 };
 
+/* A log for tests to look into: all lines, until hubbox_init(). */
+extern struct log hubbox_log;
+extern char hubbox_logged[4096];
+
 /* Without regions; then one more, without peers. */
 void hubbox_init(struct hub *hub);
 struct hubbox_region *hubbox_add(struct hub *hub, const char *name);

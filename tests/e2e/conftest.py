@@ -230,6 +230,21 @@ def as_user(user, rlimit):
     return prepare
 
 
+@contextlib.contextmanager
+def acting_with(uid, gid, groups=()):
+    """What root does inside, such as connect(2), is done by that user."""
+    had = os.getgroups()
+    os.setgroups(groups)
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(had)
+
+
 def kill_users_of(path):
     """Kill what has this directory on its command line: daemons of a test that failed."""
     for entry in pathlib.Path("/proc").glob("[0-9]*"):

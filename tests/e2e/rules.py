@@ -14,7 +14,7 @@ import struct
 import pytest
 
 import wire
-from conftest import Server, wait_until
+from conftest import Server, acting_with, wait_until
 
 
 @pytest.fixture
@@ -47,19 +47,10 @@ def allow(**conditions):
     return "allow { " + "\n".join(words) + " }"
 
 
-@contextlib.contextmanager
 def acting_as(user):
     """What is done inside, such as connect(2), is done by `user`."""
-    entry, groups = pwd.getpwnam(user), os.getgroups()
-    os.setgroups([])
-    os.setegid(entry.pw_gid)
-    os.seteuid(entry.pw_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
+    entry = pwd.getpwnam(user)
+    return acting_with(entry.pw_uid, entry.pw_gid)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import pytest
 
 import bare
 import wire
-from conftest import find_program, runnable_by, wait_until
+from conftest import as_user, find_program, runnable_by, wait_until
 from qemu import Machine, doorbell_device, vfio_user_device
 from rules import (  # pylint: disable=unused-import # fixtures
     acting_as, allow, ends, enter, go_on, refusal, refusals, regions, stop)
@@ -171,10 +171,7 @@ def can_reopen(fd, user):
     """Whether `user`, given this descriptor, can open the same file for writing."""
     child = os.fork()
     if child == 0:
-        entry = pwd.getpwnam(user)
-        os.setgroups([])
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
+        as_user(user, None)()
         try:
             os.pwrite(os.open(f"/proc/self/fd/{fd}", os.O_RDWR), b"x", 0)
         except PermissionError:
@@ -471,10 +468,7 @@ def connect_in_child(path, user, then):
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
-        entry = pwd.getpwnam(user)
-        os.setgroups([])
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
+        as_user(user, None)()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(path)
             socket.send_fds(theirs, [b"x"], [sock.fileno()])

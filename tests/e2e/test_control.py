@@ -23,7 +23,7 @@ import pytest
 
 import varlink
 import wire
-from conftest import TIMEOUT, TOP, Server, find_program, kill, wait_until
+from conftest import TIMEOUT, TOP, Server, acting_with, find_program, kill, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -84,21 +84,6 @@ def ctl(target, *arguments, code=0, **options):
 
 def ctl_json(target, *arguments):
     return json.loads(ctl(target, "--json", *arguments))
-
-
-@contextlib.contextmanager
-def identity(uid, gid, groups=()):
-    """What is done inside, such as connect(2), is done by that user."""
-    had = os.getgroups()
-    os.setgroups(groups)
-    os.setegid(gid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(had)
 
 
 class Joiner:
@@ -288,7 +273,7 @@ def test_ivshmctl_creates_and_takes_away(serve, tmp):
     assert (region["rules"], region["from_file"]) == (2, False)
     assert os.stat(path).st_mode & 0o777 == 0o666
     with wire.Peer(path) as peer:
-        with identity(NOBODY.pw_uid, NOBODY.pw_gid):
+        with acting_with(NOBODY.pw_uid, NOBODY.pw_gid):
             other = wire.Peer(path)
         with other:
             assert other.id == 3
@@ -442,21 +427,21 @@ def test_others_are_turned_away_with_a_reason(serve):
     target = serve(a="")
     os.chmod(target.control, 0o666)
     for _ in range(50):
-        with identity(NOBODY.pw_uid, NOBODY.pw_gid), target.client() as client:
+        with acting_with(NOBODY.pw_uid, NOBODY.pw_gid), target.client() as client:
             with pytest.raises(varlink.Error) as caught:
                 client.call(CONTROL + "ListRegions")
             assert caught.value.name == CONTROL + "NotPermitted"
     lines = re.findall(rf"control: refused uid {NOBODY.pw_uid} ", target.log())
     assert 10 <= len(lines) < 40, "one line each is too much"
     os.chmod(target.control, 0o600)
-    with identity(NOBODY.pw_uid, NOBODY.pw_gid), pytest.raises(PermissionError):
+    with acting_with(NOBODY.pw_uid, NOBODY.pw_gid), pytest.raises(PermissionError):
         target.client()
 
 
 def test_the_group_sees_and_does_not_change(serve):
     target = serve(a="")
     assert os.stat(target.control).st_gid == READERS
-    with identity(NOBODY.pw_uid, NOBODY.pw_gid, [READERS]):
+    with acting_with(NOBODY.pw_uid, NOBODY.pw_gid, [READERS]):
         reader = target.client()
     with reader, wire.Peer(target.socket):
         assert reader.call(CONTROL + "GetRegion", name="a")["region"]["peers"] == 1

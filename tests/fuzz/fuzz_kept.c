@@ -7,6 +7,8 @@
  * headers of the batch in flight, then four times the time of an ID, a record and a row. What is
  * missing is zero, as is the rest of the memory.
  */
+#include "../common/idleops.h"
+
 #include "server/kept_state.h"
 
 #include <stdlib.h>
@@ -19,36 +21,6 @@
 #define VECTORS 2u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static bool joined(void *data, struct server_peer *peer, int sock)
-{
-	(void)data, (void)peer;
-	return sock >= 0;
-}
-
-static void want_write(void *data, struct server_peer *peer, bool on)
-{
-	(void)data, (void)peer, (void)on;
-}
-
-static void left(void *data, struct server_peer *peer)
-{
-	(void)data, (void)peer;
-}
-
-static int keep(void *data, enum server_kept kind, uint64_t serial, const int *fds, unsigned n)
-{
-	(void)data, (void)kind, (void)serial, (void)fds, (void)n;
-	return 0;
-}
-
-static void forget(void *data, enum server_kept kind, uint64_t serial)
-{
-	(void)data, (void)kind, (void)serial;
-}
-
-static const struct server_ops ops = {
-	.joined = joined, .want_write = want_write, .left = left, .keep = keep, .forget = forget};
 
 static const uint8_t *pour(const uint8_t *from, const uint8_t *end, void *to, size_t size)
 {
@@ -103,7 +75,7 @@ static void take_over(const struct server_config *config, void *memory, size_t s
 	char reason[KEPT_REASON_SIZE] = "";
 
 	hold(&hands);
-	if (server_create(&server, config, -1, &ops, NULL, NULL) < 0)
+	if (server_create(&server, config, -1, &idle_ops, NULL, NULL) < 0)
 		abort();
 	if (kept_resume(server, memory, size, hands.sets, 2 * PEERS, reason) < 0) {
 		if (reason[0] == '\0')

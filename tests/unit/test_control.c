@@ -30,16 +30,6 @@ static struct control *control;
 static int listener;
 static struct sockaddr_un address;
 static socklen_t address_size;
-static char logged[4096];
-
-static void note_line(struct log *log, enum log_level level, const char *line)
-{
-	(void)log;
-	(void)level;
-	snprintf(logged + strlen(logged), sizeof(logged) - strlen(logged), "%s\n", line);
-}
-
-static struct log log_here = {.level = LOG_LEVEL_INFO, .sink = note_line};
 
 static int reload(void *data, char *reason)
 {
@@ -65,10 +55,9 @@ static int set_up(void **state)
 		.read_group = READ_GROUP, .max_clients = MAX_CLIENTS, .reload = reload};
 	fdcheck_setup(state);
 	hubbox_init(&hub);
-	logged[0] = '\0';
 	listen_somewhere();
 	assert_int_equal(uv_loop_init(&loop), 0);
-	assert_int_equal(control_start(&control, &config, listener, &hub, &loop, &log_here), 0);
+	assert_int_equal(control_start(&control, &config, listener, &hub, &loop, &hubbox_log), 0);
 	return 0;
 }
 
@@ -187,7 +176,7 @@ static void test_what_needs_no_answer_gets_none(void **state)
 	say(sock, "{\"method\":\"ivshmem.Control.Nonsense\",\"oneway\":true}");
 	say(sock, GET_INFO);
 	expect(sock, "ivshmem-server");
-	assert_non_null(strstr(logged, "read again"));
+	assert_non_null(strstr(hubbox_logged, "read again"));
 	close(sock);
 }
 
@@ -437,9 +426,9 @@ static void test_others_are_turned_away(void **state)
 		assert_string_equal(hear(sock), "");
 		close(sock);
 	}
-	assert_non_null(strstr(logged, "control: refused uid 4711 (pid "));
+	assert_non_null(strstr(hubbox_logged, "control: refused uid 4711 (pid "));
 	unsigned lines = 0;
-	for (const char *c = logged; *c; c++)
+	for (const char *c = hubbox_logged; *c; c++)
 		lines += *c == '\n';
 	assert_in_range(lines, 1, 15); /* not one for each */
 }

@@ -4,6 +4,7 @@
 #include "../common/serverbox.h"
 
 #include "../common/fdcheck.h"
+#include "../common/idleops.h"
 
 #include "server/kept_state.h"
 
@@ -252,36 +253,6 @@ static void make_stand_in(struct stand_in *stand_in)
 	}
 }
 
-static bool joined(void *data, struct server_peer *peer, int sock)
-{
-	(void)data, (void)peer;
-	return sock >= 0;
-}
-
-static void want_write(void *data, struct server_peer *peer, bool on)
-{
-	(void)data, (void)peer, (void)on;
-}
-
-static void left(void *data, struct server_peer *peer)
-{
-	(void)data, (void)peer;
-}
-
-static int keep(void *data, enum server_kept kind, uint64_t serial, const int *fds, unsigned n)
-{
-	(void)data, (void)kind, (void)serial, (void)fds, (void)n;
-	return 0;
-}
-
-static void forget(void *data, enum server_kept kind, uint64_t serial)
-{
-	(void)data, (void)kind, (void)serial;
-}
-
-static const struct server_ops ops = {
-	.joined = joined, .want_write = want_write, .left = left, .keep = keep, .forget = forget};
-
 /* Take over, serve everybody as far as they go, let one in; or refuse. Was it accepted? */
 static bool try_it(const struct box *box)
 {
@@ -291,7 +262,8 @@ static bool try_it(const struct box *box)
 	int pair[2];
 
 	make_stand_in(&stand_in);
-	assert_int_equal(server_create(&server, &box->config, box->region_fd, &ops, NULL, NULL), 0);
+	assert_int_equal(
+		server_create(&server, &box->config, box->region_fd, &idle_ops, NULL, NULL), 0);
 	int error =
 		kept_resume(server, box->kept, box->kept_size, stand_in.sets, stand_in.n, reason);
 	if (error < 0) {

@@ -15,19 +15,10 @@
 /* ---- a server without sockets ---- */
 
 static struct hub hub;
-static char logged[1024], reload_reason[64];
+static char reload_reason[64];
 static int reload_result;
 static const struct caller root = {.uid = 0, .pid = 42, .may_change = true};
 static const struct caller reader = {.uid = 1000, .pid = 43};
-
-static void note_line(struct log *log, enum log_level level, const char *line)
-{
-	(void)log;
-	(void)level;
-	snprintf(logged + strlen(logged), sizeof(logged) - strlen(logged), "%s\n", line);
-}
-
-static struct log log_here = {.level = LOG_LEVEL_INFO, .sink = note_line};
 
 static int reload(void *data, char *reason)
 {
@@ -43,8 +34,7 @@ static int set_up(void **state)
 {
 	hubbox_init(&hub);
 	methods = (struct methods){
-		.hub = &hub, .config = &config, .log = &log_here, .denials = LOG_LIMIT_INIT(2)};
-	logged[0] = '\0';
+		.hub = &hub, .config = &config, .log = &hubbox_log, .denials = LOG_LIMIT_INIT(2)};
 	return fdcheck_setup(state);
 }
 
@@ -177,8 +167,9 @@ static void test_a_reader_sees_and_changes_nothing(void **state)
 	assert_false(region->draining);
 	assert_int_equal(region->n_peers, 1);
 	/* Each is worth a line, but not many of them. */
-	assert_non_null(strstr(logged, "uid 1000 (pid 43) may not call " CONTROL "CreateRegion"));
-	assert_null(strstr(logged, "Reload"));
+	assert_non_null(
+		strstr(hubbox_logged, "uid 1000 (pid 43) may not call " CONTROL "CreateRegion"));
+	assert_null(strstr(hubbox_logged, "Reload"));
 
 	expect_done(call(&reader, CONTROL "ListRegions", "{}"));
 	expect_done(call(&reader, CONTROL "GetRegion", "{'name':'a'}"));
@@ -366,8 +357,8 @@ static void test_create(void **state)
 	assert_int_equal(spec->uuid[1], 0x11);
 	assert_int_equal(spec->policy.n, 1);
 	assert_false(spec->from_file);
-	assert_string_equal(
-		logged, "control: uid 0 (pid 42) has created region f on /run/ivshmem/f.sock\n");
+	assert_string_equal(hubbox_logged,
+		"control: uid 0 (pid 42) has created region f on /run/ivshmem/f.sock\n");
 
 	/* No rules are not the same as none given. */
 	expect_done(call(&root, CONTROL "CreateRegion", "{'spec':{'name':'g','allow':[]}}"));
@@ -436,7 +427,7 @@ static void test_create_says_why_not(void **state)
 		expect_error(call(&root, CONTROL "CreateRegion", "{'spec':{'name':'f'}}"),
 			cases[i].error, "reason", "because");
 	}
-	assert_string_equal(logged, "");
+	assert_string_equal(hubbox_logged, "");
 }
 
 static void test_remove_drain_and_reload(void **state)
@@ -465,7 +456,7 @@ static void test_remove_drain_and_reload(void **state)
 		call(&root, CONTROL "Reload", "{}"), CONTROL "ReloadFailed", "reason", "line 3");
 	reload_result = 0;
 	expect_done(call(&root, CONTROL "Reload", "{}"));
-	assert_string_equal(logged,
+	assert_string_equal(hubbox_logged,
 		"control: uid 0 (pid 42) drains region a\n"
 		"control: uid 0 (pid 42) lets peers again into region a\n"
 		"control: uid 0 (pid 42) has removed region a with 1 peers\n"
@@ -489,7 +480,7 @@ static void test_evict(void **state)
 		CONTROL "NoSuchPeer", "region", "a");
 	expect_done(call(&root, CONTROL "EvictPeer", "{'region':'a','serial':3}"));
 	assert_int_equal(region->n_peers, 1);
-	assert_non_null(strstr(logged, "has evicted peer @2 from region a: noise\n"));
+	assert_non_null(strstr(hubbox_logged, "has evicted peer @2 from region a: noise\n"));
 
 	expect_error(call(&root, CONTROL "EvictPeer", "{'region':'a'}"), SERVICE "InvalidParameter",
 		"parameter", "serial");

@@ -2,6 +2,7 @@
 #include "arguments.h"
 
 #include "common/jsontext.h"
+#include "common/region_options.h"
 
 #include "base/parse.h"
 
@@ -26,13 +27,6 @@ enum {
 	OPT_ALLOW,
 	OPT_SHM,
 	OPT_DIR,
-	OPT_FILE,
-	OPT_REUSE,
-	OPT_NO_PREALLOC,
-	OPT_MEMORY_RESERVE,
-	OPT_HUGE_PAGES,
-	OPT_NUMA_NODE,
-	OPT_REGION_MODE,
 	OPT_ZERO,
 	OPT_MAX_PEERS,
 	OPT_MAX_PEERS_PER_UID,
@@ -75,17 +69,7 @@ const struct option_def ctl_options[] = {
 	{OPT_SHM, "shm", "NAME", "use a POSIX shared memory object (default: a sealed memfd)",
 		NULL},
 	{OPT_DIR, "dir", "DIR", "use an unnamed file in DIR, e.g. on hugetlbfs", NULL},
-	{OPT_FILE, "file", "PATH", "use an existing file, in its size unless --size is given",
-		NULL},
-	{OPT_REUSE, "reuse", NULL, "with --shm: adopt an object that exists", NULL},
-	{OPT_NO_PREALLOC, "no-prealloc", NULL, "do not allocate the memory beforehand", NULL},
-	{OPT_MEMORY_RESERVE, "memory-reserve", "SIZE",
-		"refuse a region that would leave less memory than this (default: 256M)", NULL},
-	{OPT_HUGE_PAGES, "huge-pages", "2M|1G", "memfd of huge pages (default: ordinary pages)",
-		NULL},
-	{OPT_NUMA_NODE, "numa-node", "NODE", "allocate on this NUMA node (default: any)", NULL},
-	{OPT_REGION_MODE, "region-mode", "OCTAL", "permission of the memory object (default: 0600)",
-		NULL},
+	REGION_OPTIONS,
 	{OPT_ZERO, "zero-on-last-leave", NULL, "clear the memory when the last peer has left",
 		NULL},
 	{OPT_MAX_PEERS, "max-peers", "N",
@@ -129,12 +113,12 @@ static const struct {
 	{OPT_HEADER, YES, "header", 0},
 	{OPT_LISTEN, TEXT, "socket", 0},
 	{OPT_LISTEN_MODE, MODE, "socket_mode", 0777},
-	{OPT_REUSE, YES, "reuse", 0},
-	{OPT_NO_PREALLOC, NO, "prealloc", 0},
-	{OPT_MEMORY_RESERVE, SIZE, "memory_reserve", 0},
-	{OPT_HUGE_PAGES, SIZE, "huge_page", 0},
-	{OPT_NUMA_NODE, NUMBER, "numa_node", INT16_MAX},
-	{OPT_REGION_MODE, MODE, "region_mode", 0666},
+	{REGION_OPT_REUSE, YES, "reuse", 0},
+	{REGION_OPT_NO_PREALLOC, NO, "prealloc", 0},
+	{REGION_OPT_MEMORY_RESERVE, SIZE, "memory_reserve", 0},
+	{REGION_OPT_HUGE_PAGES, SIZE, "huge_page", 0},
+	{REGION_OPT_NUMA_NODE, NUMBER, "numa_node", INT16_MAX},
+	{REGION_OPT_MODE, MODE, "region_mode", 0666},
 	{OPT_ZERO, YES, "zero_on_last_leave", 0},
 	{OPT_MAX_PEERS, NUMBER, "max_peers", IVSHMEM_MAX_ID + 1},
 	{OPT_MAX_PEERS_PER_UID, NUMBER, "max_peers_per_uid", IVSHMEM_MAX_ID + 1},
@@ -310,7 +294,7 @@ static int set_spec_option(const struct option_table *table, json_t *spec,
 		return set_backing(spec, "shm", argument);
 	case OPT_DIR:
 		return set_backing(spec, "dir", argument);
-	case OPT_FILE:
+	case REGION_OPT_FILE:
 		return set_backing(spec, "file", argument);
 	case OPT_STALL_TIMEOUT:
 		if (set_seconds(table, name, argument, &ms) < 0)

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "common/options.h"
+#include "common/region_options.h"
 #include "daemon/startup_options.h"
 
 #include "base/parse.h"
@@ -13,14 +14,7 @@
 #include <string.h>
 
 enum {
-	OPT_FILE = OPTION_FIRST,
-	OPT_REUSE,
-	OPT_NO_PREALLOC,
-	OPT_MEMORY_RESERVE,
-	OPT_HUGE_PAGES,
-	OPT_NUMA_NODE,
-	OPT_REGION_MODE,
-	OPT_SOCKET_MODE,
+	OPT_SOCKET_MODE = OPTION_FIRST,
 	OPT_SOCKET_OWNER,
 	OPT_MAX_PEERS,
 	OPT_MAX_PEERS_PER_UID,
@@ -96,19 +90,7 @@ static const struct option_def options[] = {
 		"which nobody can shrink)",
 		NULL},
 	{'m', "dir", "DIR", "use an unnamed file in DIR, e.g. on hugetlbfs", NULL},
-	{OPT_FILE, "file", "PATH", "use an existing file, in its size unless --size is given",
-		NULL},
-	{OPT_REUSE, "reuse", NULL, "with --shm: adopt an object that exists", NULL},
-	{OPT_NO_PREALLOC, "no-prealloc", NULL,
-		"do not allocate the memory at start; peers die by SIGBUS if it runs out later",
-		NULL},
-	{OPT_MEMORY_RESERVE, "memory-reserve", "SIZE",
-		"refuse a region that would leave less memory than this (default: 256M)", NULL},
-	{OPT_HUGE_PAGES, "huge-pages", "2M|1G", "memfd of huge pages (default: ordinary pages)",
-		NULL},
-	{OPT_NUMA_NODE, "numa-node", "NODE", "allocate on this NUMA node (default: any)", NULL},
-	{OPT_REGION_MODE, "region-mode", "OCTAL", "permission of the memory object (default: 0600)",
-		NULL},
+	REGION_OPTIONS,
 
 	{'n', "vectors", "N", "interrupt vectors of each peer, 0 to 2048 (default: 1)", "Limits"},
 	{OPT_MAX_PEERS, "max-peers", "N",
@@ -177,29 +159,29 @@ static int set_region_option(struct config *config, int key, const char *argumen
 	case 'm':
 		config->named = true;
 		return set_memory(config, REGION_DIR, "-m", argument);
-	case OPT_FILE:
+	case REGION_OPT_FILE:
 		config->file_given = true;
 		return set_memory(config, REGION_FILE, "--file", argument);
-	case OPT_REUSE:
+	case REGION_OPT_REUSE:
 		memory->reuse = true;
 		return 0;
-	case OPT_NO_PREALLOC:
+	case REGION_OPT_NO_PREALLOC:
 		memory->no_prealloc = true;
 		return 0;
-	case OPT_MEMORY_RESERVE:
+	case REGION_OPT_MEMORY_RESERVE:
 		config->reserve_given = true;
 		return option_size(&table, "--memory-reserve", argument, &memory->reserve);
-	case OPT_HUGE_PAGES:
+	case REGION_OPT_HUGE_PAGES:
 		if (parse_size(argument, &value) < 0 || (value != 2u << 20 && value != 1u << 30))
 			return bad("--huge-pages", argument, "give 2M or 1G");
 		memory->huge_page = value;
 		return 0;
-	case OPT_NUMA_NODE:
+	case REGION_OPT_NUMA_NODE:
 		if (option_uint(&table, "--numa-node", argument, 0, 1023, &value) < 0)
 			return -1;
 		memory->numa_node = (int)value;
 		return 0;
-	case OPT_REGION_MODE:
+	case REGION_OPT_MODE:
 		return option_mode(&table, "--region-mode", argument, 1, 0666, &memory->mode);
 	case OPT_NAME:
 		if (!name_is_valid(argument))
