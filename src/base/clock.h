@@ -22,6 +22,22 @@ static inline uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* Nanoseconds since 1970, as far as the clock on the wall is right. */
+static inline uint64_t clock_wall_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* The same in milliseconds. Not by the former, which has wrapped where that clock says 1969. */
+static inline uint64_t clock_wall_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* A point in time, ms; UINT64_MAX: never. */
 static inline uint64_t deadline_after(int timeout_ms)
 {

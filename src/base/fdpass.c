@@ -100,6 +100,25 @@ ssize_t fdpass_await(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX
 	return receive(sock, bytes, size, fds, n_fds, 0);
 }
 
+ssize_t fdpass_look_at_fds(
+	int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds)
+{
+	return receive(sock, bytes, size, fds, n_fds, MSG_PEEK | MSG_DONTWAIT);
+}
+
+ssize_t fdpass_look(int sock, void *bytes, size_t size, bool wait, bool *with_fds)
+{
+	struct iovec iov = {.iov_base = bytes, .iov_len = size};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t got;
+
+	do {
+		got = recvmsg(sock, &msg, MSG_PEEK | (wait ? 0 : MSG_DONTWAIT));
+	} while (got < 0 && errno == EINTR);
+	*with_fds = got >= 0 && (msg.msg_flags & MSG_CTRUNC); /* no room was given for them */
+	return got < 0 ? -errno : got;
+}
+
 ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd)
 {
 	union one_fd control;
@@ -117,7 +136,7 @@ ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd)
 	return sent < 0 ? -errno : sent;
 }
 
-#define NOT_SENT UINT_MAX /* no length that the kernel could note */
+#define NOT_NOTED UINT_MAX /* no length that the kernel could note */
 
 struct fdpass_batch {
 	unsigned count;
@@ -164,7 +183,7 @@ void fdpass_batch_add(struct fdpass_batch *batch, const void *bytes, size_t size
 	unsigned i = batch->count++;
 	struct msghdr *msg = &batch->messages[i].msg_hdr;
 
-	batch->messages[i].msg_len = NOT_SENT;
+	batch->messages[i].msg_len = NOT_NOTED;
 	memcpy(batch->bytes[i], bytes, size);
 	batch->iovs[i].iov_len = size;
 	if (fd >= 0) {
@@ -186,6 +205,68 @@ static int send_all(int sock, struct mmsghdr *messages, unsigned count)
 #else
 	return (int)syscall(SYS_sendmmsg, sock, messages, count, MSG_NOSIGNAL | MSG_DONTWAIT);
 #endif
+}
+
+/* For the same reason. */
+static int take_one(int sock, struct mmsghdr *message)
+{
+#ifdef __GLIBC__
+	return recvmmsg(sock, message, 1, MSG_DONTWAIT, NULL);
+#else
+	return (int)syscall(SYS_recvmmsg, sock, message, 1, MSG_DONTWAIT, NULL);
+#endif
+}
+
+void fdpass_note_clear(struct fdpass_note *note)
+{
+	note->message.msg_len = NOT_NOTED;
+}
+
+bool fdpass_noted(const struct fdpass_note *note, size_t *bytes)
+{
+	*bytes = note->message.msg_len;
+	return note->message.msg_len != NOT_NOTED;
+}
+
+bool fdpass_noted_fds(const struct fdpass_note *note)
+{
+	return note->message.msg_hdr.msg_flags & MSG_CTRUNC; /* there was no room for them */
+}
+
+/* The length stays what it is: that may be all that is left of an earlier call. */
+static void note_message(struct fdpass_note *note, struct iovec *iov)
+{
+	note->message.msg_hdr = (struct msghdr){.msg_iov = iov, .msg_iovlen = 1};
+}
+
+ssize_t fdpass_send_noted(
+	struct fdpass_note *note, int sock, const void *bytes, size_t size, int fd)
+{
+	union one_fd control;
+	struct iovec iov = {.iov_base = (void *)bytes, .iov_len = size};
+	int sent;
+
+	note_message(note, &iov);
+	if (fd >= 0) {
+		memset(&control, 0, sizeof(control));
+		put_fd(&control, &note->message.msg_hdr, fd);
+	}
+	do {
+		sent = send_all(sock, &note->message, 1);
+	} while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : (ssize_t)note->message.msg_len;
+}
+
+ssize_t fdpass_take_noted(struct fdpass_note *note, int sock, void *bytes, size_t size)
+{
+	struct iovec iov = {.iov_base = bytes, .iov_len = size};
+	int taken;
+
+	note_message(note, &iov);
+	do {
+		taken = take_one(sock, &note->message);
+	} while (taken < 0 && errno == EINTR);
+	return taken < 0 ? -errno : (ssize_t)note->message.msg_len;
 }
 
 int fdpass_batch_send(struct fdpass_batch *batch, int sock, size_t *partial)
@@ -224,5 +305,5 @@ bool fdpass_batch_went_out(const void *headers, unsigned i, size_t *bytes)
 	const struct mmsghdr *messages = headers;
 
 	*bytes = messages[i].msg_len;
-	return messages[i].msg_len != NOT_SENT;
+	return messages[i].msg_len != NOT_NOTED;
 }

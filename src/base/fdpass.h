@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 /* Most descriptors that fdpass_recv() hands out; a message with more is refused whole. */
@@ -34,6 +35,39 @@ ssize_t fdpass_await(int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX
 
 /* Send `size` bytes with one descriptor (or none: -1) without blocking. Bytes sent, or -errno. */
 ssize_t fdpass_send(int sock, const void *bytes, size_t size, int fd);
+
+/*
+ * Look at what fdpass_recv() would give, and leave it there. `wait`: as fdpass_await(). *with_fds:
+ * descriptors come with it; fdpass_look_at_fds() gives copies of them, and the same number of bytes
+ * (at least: where none come, more may have arrived). If all `size` bytes are there, Linux may show
+ * descriptors that come with a later byte.
+ */
+ssize_t fdpass_look(int sock, void *bytes, size_t size, bool wait, bool *with_fds);
+ssize_t fdpass_look_at_fds(
+	int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
+
+/*
+ * One message whose length the kernel notes, behind its queueing or its removal and before anything
+ * else can happen to the process (docs/restart.md). In memory that outlives it, for who finds it.
+ */
+struct fdpass_note {
+	struct mmsghdr message;
+};
+
+/* Nothing is noted. */
+void fdpass_note_clear(struct fdpass_note *note);
+
+/* Did the call come to its end? *bytes: how many it has sent or taken. */
+bool fdpass_noted(const struct fdpass_note *note, size_t *bytes);
+
+/* Did descriptors come with what it has taken? */
+bool fdpass_noted_fds(const struct fdpass_note *note);
+
+/* As fdpass_send(); and take `size` bytes that fdpass_look() has shown, without blocking, leaving
+ * descriptors that come with them to nobody. Clear the note before. */
+ssize_t fdpass_send_noted(
+	struct fdpass_note *note, int sock, const void *bytes, size_t size, int fd);
+ssize_t fdpass_take_noted(struct fdpass_note *note, int sock, void *bytes, size_t size);
 
 /*
  * Many small messages in one system call. Each message is up to 8 bytes with at most one

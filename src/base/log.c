@@ -21,7 +21,7 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
 
 int log_allow(struct log_limit *limit, uint64_t now_ms, unsigned *suppressed)
 {
-	uint64_t refill = (now_ms - limit->last_ms) / 1000;
+	uint64_t refill = (now_ms - limit->last_ms) / limit->every_ms;
 	if (refill > 0) {
 		uint64_t tokens = limit->tokens + refill;
 		limit->tokens = tokens > limit->burst ? limit->burst : (unsigned)tokens;

@@ -26,20 +26,21 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
 #define log_debug(log, ...)   log_line(log, LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 /*
- * What a peer can make us log is limited: `burst` lines, refilled at one line a second.
- * log_allow() says whether to log now; *suppressed receives how many lines were held back since
- * the last one that was allowed.
+ * What a peer can make us log is limited: `burst` lines, of which one comes back every so many
+ * milliseconds. log_allow() says whether to log now; *suppressed receives how many lines were held
+ * back since the last one that was allowed. loglimits.h has the same for each of many users.
  */
 struct log_limit {
-	unsigned burst, tokens;
+	unsigned burst, tokens, every_ms;
 	uint64_t last_ms;
 	unsigned suppressed;
 };
 
-#define LOG_LIMIT_INIT(lines)                                                                      \
+#define LOG_LIMIT_EVERY(lines, ms)                                                                 \
 	{                                                                                          \
-		.burst = (lines), .tokens = (lines)                                                \
+		.burst = (lines), .tokens = (lines), .every_ms = (ms)                              \
 	}
+#define LOG_LIMIT_INIT(lines) LOG_LIMIT_EVERY(lines, 1000)
 
 int log_allow(struct log_limit *limit, uint64_t now_ms, unsigned *suppressed);
 

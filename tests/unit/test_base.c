@@ -2,6 +2,7 @@
 #include "base/fdpass.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/loglimits.h"
 #include "base/parse.h"
 
 #include "../common/fdcheck.h"
@@ -150,6 +151,53 @@ static void test_log_level_and_limit(void **state)
 	assert_int_equal(suppressed, 2);
 }
 
+static unsigned count_allowed(struct log_limits *limits, uint32_t uid, uint64_t now, unsigned n)
+{
+	unsigned allowed = 0, held_back;
+	for (unsigned i = 0; i < n; i++)
+		allowed += log_allow_user(limits, uid, now, &held_back);
+	return allowed;
+}
+
+static void test_log_limits_of_users(void **state)
+{
+	(void)state;
+	struct log_limits limits;
+	unsigned held_back = 99;
+
+	log_limits_init(&limits);
+	assert_int_equal(count_allowed(&limits, 1, 1000, 100), LOG_LIMITS_BURST);
+	assert_true(log_allow_user(&limits, 2, 1000, &held_back));
+	assert_int_equal(held_back, 100 - LOG_LIMITS_BURST);
+	assert_true(log_allow_user(&limits, 2, 1000, &held_back));
+	assert_int_equal(held_back, 0);
+	assert_int_equal(count_allowed(&limits, 1, 1000 + LOG_LIMITS_EVERY_MS, 100), 1);
+
+	/* Whoever is not known any more begins anew, and all together cannot do without limit. */
+	log_limits_init(&limits);
+	unsigned allowed = 0;
+	for (uint32_t uid = 0; uid < 100000; uid++)
+		allowed += count_allowed(&limits, uid, 1000, 1);
+	assert_int_equal(allowed, LOG_LIMITS_ALL_BURST);
+	assert_int_equal(count_allowed(&limits, 1, 1000 + LOG_LIMITS_ALL_MS, 100), 1);
+}
+
+/* Who is there often is not forgotten for 63 others. */
+static void test_log_limits_forget_the_most_silent(void **state)
+{
+	(void)state;
+	struct log_limits limits;
+
+	log_limits_init(&limits);
+	assert_int_equal(count_allowed(&limits, 7, 1000, 100), LOG_LIMITS_BURST);
+	for (uint32_t uid = 100; uid < 100 + LOG_LIMITS_USERS - 1; uid++)
+		assert_int_equal(count_allowed(&limits, uid, 1000, 1), 1);
+	assert_int_equal(count_allowed(&limits, 7, 1000, 1), 0);
+	for (uint32_t uid = 200; uid < 200 + LOG_LIMITS_USERS; uid++)
+		assert_int_equal(count_allowed(&limits, uid, 1000, 1), 1);
+	assert_int_equal(count_allowed(&limits, 7, 1000, 1), 1);
+}
+
 static void socket_pair(int pair[2])
 {
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -269,6 +317,8 @@ int main(void)
 		TEST(test_names_and_powers),
 		TEST(test_list_keeps_order_and_allows_removal),
 		TEST(test_log_level_and_limit),
+		TEST(test_log_limits_of_users),
+		TEST(test_log_limits_forget_the_most_silent),
 		TEST(test_descriptor_travels_with_its_bytes),
 		TEST(test_no_free_slot_is_an_error_not_a_bare_number),
 		TEST(test_batch_keeps_order_and_stops_at_a_full_socket),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "text.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -27,9 +29,7 @@ const char *text_size(uint64_t bytes, char out[TEXT_SIZE])
 
 int64_t text_now(void)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)clock_wall_ms();
 }
 
 const char *text_age(int64_t then, int64_t now, char out[TEXT_SIZE])

@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
+#include "base/clock.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BLOCK 2048 /* descriptors that are asked about at a time: some 100 us */
 
 void process_init(struct process *process)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	process->start_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	process->start_ms = clock_wall_ms();
 	process->one_by_one = false;
 	process->status = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 }
