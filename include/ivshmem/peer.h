@@ -131,6 +131,10 @@ struct ivshmem_params {
  *   unix:PATH     join the server that listens on PATH
  *   region:NAME   the region of that name, [a-z0-9._-]{1,63}: PATH is /run/ivshmem/NAME.sock; or
  *                 in a guest, see below
+ *   fd:NUMBER     the same over a Unix socket that is open in this process and connected to a
+ *                 server, which has said nothing yet: one that was inherited, or passed to a
+ *                 program that is not allowed to connect. It is the handle's from then on, and
+ *                 closed if this fails, unless it is no such socket (EINVAL)
  *   shm:NAME      map a POSIX shared memory object, no server, no interrupts
  *   file:PATH     map a file (also on hugetlbfs or a block device), no server, no interrupts
  *

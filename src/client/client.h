@@ -67,7 +67,23 @@ struct client {
  */
 int client_open(struct client *client, const char *path, const struct ivshmem_params *params,
 	struct client_error *error);
+/* The same with a connection that is there; `name` is the server's, for messages. `sock` is taken
+ * over, also if this fails. */
+int client_adopt(struct client *client, int sock, const char *name,
+	const struct ivshmem_params *params, struct client_error *error);
 void client_close(struct client *client);
+
+/* The steps of it, for who speaks with a server himself. Connect: a blocking socket, or -errno. */
+int client_connect(const char *path, uint64_t deadline, struct client_error *error);
+/* What is wrong with an event of type WIRE_EVENT_ERROR, which came in `state`; or with the
+ * connection, for a -errno (CLIENT_EOF: the server has hung up). Return what ivshmem_open() says.
+ */
+int client_explain_event(struct client_error *error, const char *path, bool current,
+	enum wire_state state, const struct wire_event *event);
+int client_explain_loss(struct client_error *error, const char *path, int err);
+
+/* The server closed the connection between two messages. */
+#define CLIENT_EOF (-ENODATA)
 
 int client_dispatch(struct client *client, int timeout_ms);
 int client_peers(const struct client *client, unsigned *ids, size_t n);

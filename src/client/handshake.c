@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Theory of operation
- *
- * connect() to a Unix socket either happens at once, or has to wait while the server's backlog is
- * full: when a hundred peers start together, that is the rule. A non-blocking connect() says EAGAIN
- * then and cannot be polled for, so one would have to sleep and try again. A blocking one with
- * SO_SNDTIMEO set is woken by the kernel as soon as there is room, and gives up in time.
- *
- * A server that is not there is reported, not waited for: only the caller knows whether one is to
- * be expected. The errors of this file are what users meet first, so each says what to do next.
- */
+/* From a connection to a peer: what the server says first, and what is wrong if it says it wrong.
+ * The errors of this file are what users meet first, so each says what to do next. */
 #include "client/client.h"
 #include "client/internal.h"
 #include "region/region.h"
@@ -20,78 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define explain(error, ...) snprintf((error)->text, sizeof((error)->text), __VA_ARGS__)
-
-static int explain_connect(struct client_error *error, const char *path, int err)
-{
-	struct stat st;
-
-	switch (err) {
-	case -ENOENT:
-		explain(error, "no server listens on %s: start one with: ivshmem-server -F -S %s",
-			path, path);
-		break;
-	case -ECONNREFUSED:
-		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
-			explain(error, "%s is no socket: give the path of an ivshmem server", path);
-			break;
-		}
-		explain(error,
-			"nobody listens on %s any more: start a server: ivshmem-server -F -S %s",
-			path, path);
-		break;
-	case -EACCES:
-		explain(error,
-			"no permission to connect to %s: be its owner, or start the server with "
-			"--socket-mode or --socket-owner",
-			path);
-		break;
-	case -EPROTOTYPE:
-		explain(error, "%s is another kind of socket: give the path of an ivshmem server",
-			path);
-		break;
-	case -ETIMEDOUT:
-		explain(error, "the server on %s does not accept connections: is it stopped?",
-			path);
-		break;
-	default:
-		explain(error, "cannot connect to %s: %s", path, strerror(-err));
-		break;
-	}
-	return err;
-}
-
-static int connect_to(struct client *client, const char *path, uint64_t deadline)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	memcpy(address.sun_path, path, strlen(path) + 1);
-
-	client->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (client->sock < 0)
-		return -errno;
-	for (;;) {
-		int left = deadline_left(deadline);
-		if (left == 0)
-			return -ETIMEDOUT;
-		if (left > 0) {
-			struct timeval limit = {.tv_sec = left / 1000};
-			limit.tv_usec = (suseconds_t)(left % 1000) * 1000;
-			if (setsockopt(client->sock, SOL_SOCKET, SO_SNDTIMEO, &limit,
-				    sizeof(limit)) < 0)
-				return -errno;
-		}
-		if (connect(client->sock, (struct sockaddr *)&address, sizeof(address)) == 0)
-			return 0;
-		if (errno != EINTR && errno != EAGAIN)
-			return -errno;
-	}
-}
+#define explain client_explain
 
 /*
  * The two generations of the protocol meet (docs/protocol.md, section 2.7). What each takes the
@@ -104,7 +26,7 @@ static int explain_mixed(struct client_error *error, const char *path, bool curr
 	return -EPROTO;
 }
 
-static int explain_event(struct client_error *error, const char *path, bool current,
+int client_explain_event(struct client_error *error, const char *path, bool current,
 	enum wire_state state, const struct wire_event *event)
 {
 	switch (event->error) {
@@ -141,7 +63,7 @@ static int explain_event(struct client_error *error, const char *path, bool curr
 	return -EPROTO;
 }
 
-static int explain_loss(struct client_error *error, const char *path, int err)
+int client_explain_loss(struct client_error *error, const char *path, int err)
 {
 	switch (err) {
 	case CLIENT_EOF:
@@ -206,7 +128,7 @@ static int shake(struct client *client, const char *path, enum wire_state before
 	if (event->type == WIRE_EVENT_ERROR) {
 		if (event->fd >= 0)
 			close(event->fd);
-		return explain_event(error, path, current, before, event);
+		return client_explain_event(error, path, current, before, event);
 	}
 	/* An old server has no reason to say this before the region; a new one has just told us its
 	 * version and our ID. */
@@ -216,7 +138,7 @@ static int shake(struct client *client, const char *path, enum wire_state before
 	if (err == 0)
 		return 0;
 	return event->type == WIRE_EVENT_REGION ? explain_region(error, path, err)
-						: explain_loss(error, path, err);
+						: client_explain_loss(error, path, err);
 }
 
 static int handshake(
@@ -240,7 +162,7 @@ static int handshake(
 				got = -ETIMEDOUT;
 		}
 		if (got < 0 && got != -EINTR)
-			return explain_loss(error, path, got);
+			return client_explain_loss(error, path, got);
 	}
 	return 0;
 }
@@ -276,46 +198,47 @@ static int watch_server(struct client *client)
 	return epoll_ctl(client->epoll, EPOLL_CTL_ADD, client->sock, &event) < 0 ? -errno : 0;
 }
 
-int client_open(struct client *client, const char *path, const struct ivshmem_params *params,
-	struct client_error *error)
+/* `sock`, which is ours, is the connection to the server that is called `name`. */
+static int join(
+	struct client *client, const char *name, uint64_t deadline, struct client_error *error)
+{
+	int err = set_up_loop(client);
+	if (err < 0)
+		return client_explain_loss(error, name, err);
+	err = handshake(client, name, deadline, error);
+	if (err < 0)
+		return err;
+	err = watch_server(client);
+	return err < 0 ? client_explain_loss(error, name, err) : 0;
+}
+
+static int open_client(struct client *client, int sock, const char *name, uint64_t deadline,
+	const struct ivshmem_params *params, struct client_error *error)
 {
 	const struct wire_format *format =
 		params->protocol == IVSHMEM_PROTOCOL_PRE_2_5 ? &wire_pre_2_5 : &wire_current;
-	uint64_t deadline = deadline_after(params->timeout_ms);
-	int err;
 
-	client->sock = client->epoll = client->region_fd = -1;
+	client->sock = sock;
+	client->epoll = client->region_fd = -1;
 	take_params(client, params);
 	wire_decoder_init(&client->decoder, format);
 	wire_session_init(&client->session, format);
-
-	if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-		explain(error,
-			"socket path of %zu bytes: at most %zu are possible, use a shorter one",
-			strlen(path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	err = set_up_loop(client);
-	if (err < 0) {
-		explain_loss(error, path, err);
-		goto fail;
-	}
-	err = connect_to(client, path, deadline);
-	if (err < 0) {
-		explain_connect(error, path, err);
-		goto fail;
-	}
-	err = handshake(client, path, deadline, error);
+	int err = join(client, name, deadline, error);
 	if (err < 0)
-		goto fail;
-	err = watch_server(client);
-	if (err < 0) {
-		explain_loss(error, path, err);
-		goto fail;
-	}
-	return 0;
-
-fail:
-	client_close(client);
+		client_close(client);
 	return err;
+}
+
+int client_open(struct client *client, const char *path, const struct ivshmem_params *params,
+	struct client_error *error)
+{
+	uint64_t deadline = deadline_after(params->timeout_ms);
+	int sock = client_connect(path, deadline, error);
+	return sock < 0 ? sock : open_client(client, sock, path, deadline, params, error);
+}
+
+int client_adopt(struct client *client, int sock, const char *name,
+	const struct ivshmem_params *params, struct client_error *error)
+{
+	return open_client(client, sock, name, deadline_after(params->timeout_ms), params, error);
 }

@@ -10,8 +10,7 @@
 #define SERVER_EVENT  UINT32_MAX
 #define HANDLED_EVENT (UINT32_MAX - 1)
 
-/* client_next(): the server closed the connection between two messages. */
-#define CLIENT_EOF (-ENODATA)
+#define client_explain(error, ...) snprintf((error)->text, sizeof((error)->text), __VA_ARGS__)
 
 /*
  * The next event from the server: 1 and *event, 0 if there is none now, CLIENT_EOF, or -errno if

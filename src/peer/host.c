@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Transports unix: and region: - a host process that joins a server. All the work is src/client's.
+/* Transports unix:, region: and fd: - a host process that joins a server. All the work is
+ * src/client's.
  */
 #include "base/parse.h"
 #include "client/client.h"
@@ -8,8 +9,12 @@
 #include <ivshmem/abi.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct host_peer {
@@ -80,17 +85,22 @@ static const struct peer_ops host_ops = {
 	.connected = host_connected,
 };
 
-int peer_open_unix(struct ivshmem_peer **peer, const char *path,
+/* With `sock` a connection that is there, else (-1) a new one to the server at `path`. */
+static int open_host(struct ivshmem_peer **peer, int sock, const char *path,
 	const struct ivshmem_params *params, struct peer_error *error)
 {
 	struct client_error why = {""};
 	struct host_peer *host = calloc(1, sizeof(*host));
-	if (!host)
+	if (!host) {
+		if (sock >= 0)
+			close(sock);
 		return -ENOMEM;
+	}
 
 	struct client *client = &host->client;
 	client->handle = &host->base;
-	int err = client_open(client, path, params, &why);
+	int err = sock < 0 ? client_open(client, path, params, &why)
+			   : client_adopt(client, sock, path, params, &why);
 	if (err < 0) {
 		snprintf(error->text, sizeof(error->text), "%s", why.text);
 		free(host);
@@ -110,6 +120,41 @@ int peer_open_unix(struct ivshmem_peer **peer, const char *path,
 	};
 	*peer = &host->base;
 	return 0;
+}
+
+int peer_open_unix(struct ivshmem_peer **peer, const char *path,
+	const struct ivshmem_params *params, struct peer_error *error)
+{
+	return open_host(peer, -1, path, params, error);
+}
+
+static bool is_connected(int fd)
+{
+	struct sockaddr_un address = {0};
+	socklen_t size = sizeof(address), type_size = sizeof(int);
+	int type = 0;
+
+	return getpeername(fd, (struct sockaddr *)&address, &size) == 0 &&
+		address.sun_family == AF_UNIX &&
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_STREAM;
+}
+
+int peer_open_fd(struct ivshmem_peer **peer, const char *number,
+	const struct ivshmem_params *params, struct peer_error *error)
+{
+	char name[16];
+	uint64_t fd;
+
+	if (parse_uint(number, 0, INT_MAX, &fd) < 0 || !is_connected((int)fd) ||
+		fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0) {
+		snprintf(error->text, sizeof(error->text),
+			"fd:%.80s: give the number of an open Unix stream socket that is connected "
+			"to a server",
+			number);
+		return -EINVAL;
+	}
+	snprintf(name, sizeof(name), "fd:%d", (int)fd);
+	return open_host(peer, (int)fd, name, params, error);
 }
 
 int peer_open_region(struct ivshmem_peer **peer, const char *name,

@@ -16,6 +16,7 @@ static const struct scheme {
 } schemes[] = {
 	{"unix", peer_open_unix, "PATH"},
 	{"region", peer_open_region, "NAME"},
+	{"fd", peer_open_fd, "NUMBER"},
 	{"shm", peer_open_shm, "NAME"},
 	{"file", peer_open_file, "PATH"},
 	{"auto", peer_open_auto, ""},

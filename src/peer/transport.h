@@ -57,6 +57,7 @@ typedef int peer_open_function(struct ivshmem_peer **peer, const char *rest,
 
 peer_open_function peer_open_unix;   /* host.c: a socket's path */
 peer_open_function peer_open_region; /* host.c: a region's name */
+peer_open_function peer_open_fd;     /* host.c: a descriptor's number */
 peer_open_function peer_open_device; /* guest.c: the same; -ENOENT if there are no devices */
 peer_open_function peer_open_shm;    /* plain.c: a shared memory object's name */
 peer_open_function peer_open_file;   /* plain.c: a file's path */

@@ -560,40 +560,6 @@ static void test_no_descriptor_free(void **state)
 	scripted_stop(&server);
 }
 
-static void assert_no_server(const char *uri, int expected, const char *hint)
-{
-	struct ivshmem_params params = params_default();
-	params.timeout_ms = 200;
-	assert_null(ivshmem_open(uri, &params));
-	assert_int_equal(errno, expected);
-	if (!strstr(error, hint))
-		fail_msg("\"%s\" does not say \"%s\"", error, hint);
-}
-
-static void test_no_server(void **state)
-{
-	struct scripted server = {0};
-	char long_uri[220] = "unix:/";
-	(void)state;
-
-	assert_no_server("unix:/nonexistent/s", ENOENT, "ivshmem-server -F -S /nonexistent/s");
-	memset(long_uri + 6, 'x', 200);
-	assert_no_server(long_uri, ENAMETOOLONG, "at most 107");
-
-	scripted_listen(&server, 0);
-	assert_no_server(server.uri, ETIMEDOUT, "in time"); /* in the backlog, nobody accepts */
-	/* The backlog is full: connect() itself has to wait. */
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	memcpy(address.sun_path, server.path, sizeof(server.path));
-	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	(void)connect(sock, (struct sockaddr *)&address, sizeof(address));
-	assert_no_server(server.uri, ETIMEDOUT, "does not accept");
-	close(sock);
-	close(server.listener);
-	assert_no_server(server.uri, ECONNREFUSED, "start a server");
-	unlink(server.path);
-}
-
 #define CLIENT_TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -614,7 +580,6 @@ int main(void)
 		CLIENT_TEST(test_peer_limit),
 		CLIENT_TEST(test_many_descriptors),
 		CLIENT_TEST(test_no_descriptor_free),
-		CLIENT_TEST(test_no_server),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,8 @@ static const struct option_def options[] = {
 		"socket of the server, a path or a URI (default: " IVSHMEM_DEFAULT_SOCKET ")",
 		"Where to connect"},
 	{OPT_URI, "uri", "URI",
-		"the same, a URI in any case: unix:PATH, region:NAME; without a server shm:NAME, "
+		"the same, a URI in any case: unix:PATH, region:NAME, fd:NUMBER; without a server "
+		"shm:NAME, "
 		"file:PATH; in a guest auto:, auto:ADDRESS, region:NAME, uio:NAME, vfio:ADDRESS, "
 		"pci:ADDRESS",
 		NULL},
@@ -111,6 +112,7 @@ static int set_uri(struct client *c, const char *where, bool bare_path)
 	} schemes[] = {
 		{"unix:", TO_SERVER},
 		{"region:", TO_SERVER},
+		{"fd:", TO_SERVER},
 		{"shm:", TO_MEMORY},
 		{"file:", TO_MEMORY},
 		{"auto:", TO_DEVICE},
