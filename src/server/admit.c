@@ -9,12 +9,13 @@
 #include "server/internal.h"
 #include "server/kept_record.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 struct newcomer {
@@ -46,7 +47,8 @@ static void no_resources(struct refusal *refusal, int error)
 {
 	if (error == -ENOSPC)
 		no(refusal, WIRE_REFUSAL_FULL, error,
-			"full: too many have left of whose departure not everybody knows yet");
+			"full: too many have left of whose departure not everybody knows yet, or "
+			"no more descriptors can be held");
 	else
 		no(refusal, WIRE_REFUSAL_RESOURCES, error, "out of memory or descriptors");
 }
@@ -62,8 +64,8 @@ static void say_refused(struct server *server, const char *reason)
 		snprintf(details, sizeof(details), " (%s%s%s)",
 			who->executable[0] != '\0' ? who->executable : "?",
 			has_machine ? ", machine " : "", who->machine);
-	server_say(server, LOG_LEVEL_WARNING, "refused pid %d, uid %u%s: %s", (int)who->pid,
-		(unsigned)who->uid, details, reason);
+	server_say(server, who->uid, LOG_LEVEL_WARNING, "refused pid %d, uid %u%s: %s",
+		(int)who->pid, (unsigned)who->uid, details, reason);
 }
 
 /* Does a rule ask for more than the user? */
@@ -167,12 +169,26 @@ static void check_rules(
 {
 	const struct policy_facts facts = {.data = server, .joined_by_rule = peers_of_rule};
 
+	if (server->policy && server->policy->n > 0 && server->identity.uid == (uid_t)-1) {
+		no(refusal, WIRE_REFUSAL_RULES, -EACCES, "it cannot be known who it is");
+		return;
+	}
 	policy_decide(server->policy, &server->identity, &facts, verdict);
 	if (verdict->access == POLICY_DENY)
 		no(refusal, WIRE_REFUSAL_RULES, -EACCES, "%s", verdict->reason);
 	else if (verdict->access == POLICY_READ_ONLY && server->read_only_fd < 0)
 		no(refusal, WIRE_REFUSAL_RULES, -EACCES,
 			"it may read only, and the region cannot be opened so");
+}
+
+static void check_user(
+	struct server *server, const struct policy_verdict *verdict, struct refusal *refusal)
+{
+	unsigned descriptors = 1 + server->config.vectors + (verdict->rings != NULL);
+	const char *why = users_refuse(server->users, server->identity.uid, descriptors);
+
+	if (why)
+		no(refusal, WIRE_REFUSAL_UID_FULL, -EUSERS, "%s", why);
 }
 
 /*
@@ -236,7 +252,9 @@ static int apply_verdict(
 /* Everything that can fail on the way in but the ID; nobody has been told yet. 0 or -errno. */
 static int prepare(struct server *server, struct server_peer *peer, struct newcomer *newcomer)
 {
-	int error = queue_reserve(&peer->queue, server->stats.peers + 2);
+	int error = user_join(server->users, peer);
+	if (error == 0)
+		error = queue_reserve(&peer->queue, server->stats.peers + 2);
 	list_for_each (node, &server->peers) {
 		struct server_peer *other = container_of(node, struct server_peer, link);
 		if (error == 0)
@@ -276,13 +294,6 @@ static void announce(struct server *server, struct server_peer *peer)
 	peer_set_output(server, peer, OUTPUT_DIRTY);
 }
 
-static uint64_t wall_clock_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* The peer with everything that it will need, or NULL: refused, and nothing is left of it. */
 static struct server_peer *make_peer(struct server *server, struct newcomer *newcomer,
 	const struct policy_verdict *verdict, struct refusal *refusal)
@@ -292,7 +303,7 @@ static struct server_peer *make_peer(struct server *server, struct newcomer *new
 		no_resources(refusal, -ENOMEM);
 		return NULL;
 	}
-	peer->joined_ms = wall_clock_ms();
+	peer->joined_ms = clock_wall_ms();
 	int id = take_id(server, verdict->id, refusal);
 	if (id < 0)
 		goto no_id;
@@ -325,7 +336,7 @@ int server_let_in(struct server *server, int sock, uint64_t serial, bool held)
 	const int on = 1;
 	struct newcomer newcomer = {.sock = sock, .serial = serial, .held = held};
 	struct refusal refusal = {.error = 0};
-	struct policy_verdict verdict;
+	struct policy_verdict verdict = {.rings = NULL};
 	struct server_peer *peer = NULL;
 
 	/* Else a byte sent out of band would make the socket readable with nothing to read. */
@@ -335,13 +346,16 @@ int server_let_in(struct server *server, int sock, uint64_t serial, bool held)
 	if (refusal.error == 0)
 		check_rules(server, &verdict, &refusal);
 	if (refusal.error == 0)
+		check_user(server, &verdict, &refusal);
+	if (refusal.error == 0)
 		peer = make_peer(server, &newcomer, &verdict, &refusal);
 	if (!peer)
 		return refuse(server, &newcomer, &refusal);
 	announce(server, peer);
 
-	server_say(server, LOG_LEVEL_INFO, "peer %u joined (pid %d, uid %u, %u peers)",
-		peer->member->id, (int)peer->who.pid, (unsigned)peer->who.uid, server->stats.peers);
+	server_say(server, peer->who.uid, LOG_LEVEL_INFO,
+		"peer %u joined (pid %d, uid %u, %u peers)", peer->member->id, (int)peer->who.pid,
+		(unsigned)peer->who.uid, server->stats.peers);
 	server_tell(server, SERVER_JOINED, peer, "");
 	return 0;
 }

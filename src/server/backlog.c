@@ -50,7 +50,7 @@ unsigned server_get_loads(const struct server *server, uint64_t now_ms, uint64_t
 			.queued = peer->queue.messages,
 			.sent = peer->sent,
 			.waiting_ms = waiting_ms(peer, now_ms),
-			.descriptors = 1u + peer->member->vectors + (peer->dead_fd >= 0),
+			.descriptors = peer_descriptors(peer),
 		};
 	}
 	return n;

@@ -77,10 +77,61 @@ static void fill_batch(struct server *server, const struct server_peer *peer)
 	}
 }
 
-static void send_failed(struct server *server, struct server_peer *peer, int error)
+static void tap_message(const struct server *server, const struct server_peer *peer,
+	const struct entry *entry, uint32_t i)
+{
+	int fd;
+	struct server_message message = {
+		.kind = SERVER_SENT_LEAVE,
+		.fd = SERVER_NO_FD,
+		.serial = peer->member->serial,
+		.id = peer->member->id,
+		.number = entry_message(server, peer, entry, i, &fd),
+		.vector = -1,
+	};
+	if (entry->kind == ENTRY_CONNECT) {
+		message.kind = SERVER_SENT_CONNECT;
+		message.fd = fd == peer->dead_fd ? SERVER_FD_DEAD_DOORBELL : SERVER_FD_DOORBELL;
+		message.vector = (int)i;
+	} else if (entry->kind == ENTRY_HELLO && fd >= 0) {
+		message.kind = SERVER_SENT_REGION;
+		message.fd = peer->read_only ? SERVER_FD_MEMORY_READ_ONLY : SERVER_FD_MEMORY;
+	} else if (entry->kind == ENTRY_HELLO) {
+		message.kind = entry->messages - i == 3 ? SERVER_SENT_VERSION : SERVER_SENT_ID;
+	}
+	server->tap(server->tap_data, &message);
+}
+
+/* The first `sent` messages of the queue have gone out. */
+static void tap(const struct server *server, const struct server_peer *peer, unsigned sent)
+{
+	const struct queue *queue = &peer->queue;
+	uint32_t message = queue->done;
+
+	for (uint32_t i = 0; sent > 0 && i < queue->count; i++, message = 0) {
+		const struct entry *entry = queue_at(queue, i);
+		for (; sent > 0 && message < entry->messages; message++, sent--)
+			tap_message(server, peer, entry, message);
+	}
+}
+
+static void say_starved(struct server *server, int error)
 {
 	unsigned held_back = 0;
 
+	if (!log_allow(&server->starved_limit, server->now, &held_back))
+		return;
+	if (held_back > 0)
+		log_info(server->log, "(%u lines about shortage held back)", held_back);
+	log_warning(server->log,
+		error == -ETOOMANYREFS
+			? "peers that do not read hold as many descriptors as RLIMIT_NOFILE allows "
+			  "in flight; others wait (raise it, or grant CAP_SYS_RESOURCE)"
+			: "the kernel is short of memory for sockets; waiting");
+}
+
+static void send_failed(struct server *server, struct server_peer *peer, int error)
+{
 	switch (error) {
 	case -EAGAIN:
 		peer_set_output(server, peer, OUTPUT_BLOCKED);
@@ -88,15 +139,8 @@ static void send_failed(struct server *server, struct server_peer *peer, int err
 	case -ETOOMANYREFS:
 	case -ENOBUFS:
 	case -ENOMEM:
-		if (list_empty(&server->starved) &&
-			log_allow(&server->starved_limit, server->now, &held_back))
-			log_warning(server->log,
-				error == -ETOOMANYREFS
-					? "peers that do not read hold as many descriptors as "
-					  "RLIMIT_NOFILE allows in flight; others wait (raise it, "
-					  "or "
-					  "grant CAP_SYS_RESOURCE)"
-					: "the kernel is short of memory for sockets; waiting");
+		if (list_empty(&server->starved))
+			say_starved(server, error);
 		peer_set_output(server, peer, OUTPUT_STARVED);
 		break;
 	case -EPIPE:
@@ -111,8 +155,10 @@ static void send_failed(struct server *server, struct server_peer *peer, int err
 
 void peer_flush(struct server *server, struct server_peer *peer)
 {
-	if (peer->burst_begins)
+	if (peer->burst_begins) {
 		window_start(server, peer);
+		peer->blocked_since = server->now; /* the queue began to fill by an older clock */
+	}
 	peer->burst_begins = false;
 	while (peer->queue.messages > 0) {
 		size_t partial;
@@ -129,6 +175,8 @@ void peer_flush(struct server *server, struct server_peer *peer)
 		peer->burst -= (unsigned)sent < peer->burst ? (unsigned)sent : peer->burst;
 		peer->blocked_since = server->now;
 		server->retry_delay = 0;
+		if (server->tap)
+			tap(server, peer, (unsigned)sent);
 		queue_advance(
 			&peer->queue, (uint32_t)sent, (uint32_t)partial, member_release, server);
 	}

@@ -65,9 +65,9 @@ static void learn_groups(int sock, struct identity *identity)
 		take_groups(identity, few, size / sizeof(few[0]));
 		return;
 	}
+	identity->groups_cut = true;
 	if (errno != ERANGE)
 		return;
-	identity->groups_cut = true;
 	gid_t *all = malloc(size);
 	if (all && getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, all, &size) == 0)
 		take_groups(identity, all, size / sizeof(all[0]));

@@ -19,7 +19,7 @@ struct identity {
 	pid_t pid; /* as seen from here; 0: not known (another PID namespace) */
 	gid_t groups[IDENTITY_MAX_GROUPS];
 	unsigned n_groups;
-	bool groups_cut; /* it has more groups than fit */
+	bool groups_cut; /* it has more groups than fit, or they could not be learnt */
 
 	/* What follows is "" where it could not be learnt, or does not fit. It is what was true
 	 * when the socket was connected or later; a process can change it (execve). Non-printable

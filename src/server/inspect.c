@@ -24,10 +24,15 @@ int server_evict(struct server *server, uint64_t serial, const char *reason)
 	return 0;
 }
 
-int server_vector_fd(const struct server *server, uint64_t serial, unsigned vector)
+void server_visit_vectors(
+	const struct server *server, uint64_t serial, server_vectors_visitor *visit, void *data)
 {
-	const struct server_peer *peer = find(server, serial);
-	return peer && vector < peer->member->vectors ? peer->member->fds[vector] : -1;
+	list_for_each (node, &server->peers) {
+		const struct member *member = container_of(node, struct server_peer, link)->member;
+		if (member->serial > serial &&
+			!visit(data, member->serial, member->id, member->fds, member->vectors))
+			return;
+	}
 }
 
 void server_get_stats(const struct server *server, struct server_stats *stats)
@@ -39,6 +44,12 @@ void server_set_watcher(struct server *server, server_watcher *watcher, void *da
 {
 	server->watcher = watcher;
 	server->watcher_data = data;
+}
+
+void server_set_tap(struct server *server, server_tap *tap, void *data)
+{
+	server->tap = tap;
+	server->tap_data = data;
 }
 
 void server_set_curious(struct server *server, bool curious)
@@ -103,7 +114,7 @@ void server_visit_after(struct server *server, uint64_t serial,
 			.sent = peer->sent,
 			.unread = (unsigned)peer_unread(peer),
 			.idle_ms = waits ? server->now - peer->blocked_since : 0,
-			.descriptors = 1u + peer->member->vectors + (peer->dead_fd >= 0),
+			.descriptors = peer_descriptors(peer),
 			.state = state_of(peer),
 		};
 		if (!visit(data, &info))

@@ -5,9 +5,11 @@
 
 #include "base/fdpass.h"
 #include "base/list.h"
+#include "base/loglimits.h"
 #include "server/ids.h"
 #include "server/queue.h"
 #include "server/server.h"
+#include "server/users.h"
 #include "server/who.h"
 
 /*
@@ -25,8 +27,12 @@
 enum output_state { OUTPUT_IDLE, OUTPUT_DIRTY, OUTPUT_BLOCKED, OUTPUT_STARVED, OUTPUT_DOOMED };
 
 struct server_peer {
-	struct list link;     /* server.peers, in the order of joining; later server.dead */
-	struct list out_link; /* the list of its output state */
+	struct list link;         /* server.peers, in the order of joining; later server.dead */
+	struct list out_link;     /* the list of its output state */
+	struct list waiting_link; /* user.waiting, while it is blocked or starved */
+	struct server *server;
+	struct user *user; /* NULL once it has left */
+	unsigned charged;  /* descriptors that the user has for it */
 	struct member *member;
 	void *data;
 	struct who who;
@@ -53,20 +59,34 @@ struct server_peer {
 };
 
 struct kept;
+struct user;
+
+/* Whoever has too much waiting may be busy for so long, ms. Many joins or departures at once can be
+ * more than that, and who reads must not suffer for it. */
+#define OVER_LIMIT_MS 1000
+
+/* Lines that users cause, on all servers together. */
+struct users_log {
+	struct log_limits news;    /* joins and leaves */
+	struct log_limits trouble; /* and warnings: joins must not hide an eviction */
+	uint64_t now;              /* ms */
+};
 
 struct server {
 	struct server_config config;
+	struct users *users;
+	bool own_users;    /* they are nobody else's */
 	struct kept *kept; /* NULL: nothing is kept */
 	const struct server_ops *ops;
 	void *data;
 	struct log *log;
-	struct log_limit news_limit;    /* lines that peers can cause: joins and leaves */
-	struct log_limit trouble_limit; /* and warnings: joins must not hide an eviction */
 	struct log_limit starved_limit; /* lines about shortage in the kernel */
 	int region_fd, read_only_fd;    /* borrowed; the second one may be -1 */
 	const struct policy *policy;    /* borrowed; may be NULL */
 	server_watcher *watcher;        /* may be NULL */
 	void *watcher_data;
+	server_tap *tap; /* may be NULL */
+	void *tap_data;
 	bool curious;             /* somebody wants to know all about newcomers */
 	struct identity identity; /* of whom it is about just now: too large for each peer */
 	struct ids ids;
@@ -125,12 +145,31 @@ bool peer_over_limit(const struct server *server, const struct server_peer *peer
 void server_tell(struct server *server, enum server_event event, const struct server_peer *peer,
 	const char *reason);
 
-/* A log line that peers can cause: limited, unless everything is to be logged. */
-void server_say(struct server *server, enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+/* A log line that this user's peers can cause: limited, unless everything is to be logged. */
+void server_say(struct server *server, uid_t uid, enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* users.c: the peer counts for its user; its member and who it is are known. 0 or -ENOMEM. */
+int user_join(struct users *users, struct server_peer *peer);
+void user_leave(struct server_peer *peer);
+void user_waits(struct users *users, struct server_peer *peer, bool waits);
+
+/* Why a newcomer that costs so many descriptors would be too much for its user, or NULL. */
+const char *users_refuse(struct users *users, uid_t uid, unsigned descriptors);
+struct users_log *users_log(struct users *users);
+
+/* That it costs the server. */
+unsigned peer_descriptors(const struct server_peer *peer);
 
 /* Bytes that the peer has not read yet, as the kernel charges them. */
 int peer_unread(const struct server_peer *peer);
+
+/*
+ * Its time is up: has it read nothing in it? POLLOUT comes only when three quarters are read, so a
+ * slow reader is told from a sleeper by what is left in its socket. And who has nothing to read
+ * waits for the kernel, not for itself. Who reads has all the time again.
+ */
+bool peer_reads_nothing(struct server_peer *peer, uint64_t now_ms);
 
 /* When it is stalled if it reads nothing until then (ms); UINT64_MAX: never. */
 uint64_t peer_deadline(const struct server *server, const struct server_peer *peer);

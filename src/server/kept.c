@@ -207,6 +207,13 @@ void kept_joined(struct server *server, const struct server_peer *peer)
 	kept_counters(server);
 }
 
+void server_accepting(struct server *server, bool on)
+{
+	if (server->kept)
+		kept_commit(
+			&server->kept->state.header->accepting, on ? server->last_serial + 1 : 0);
+}
+
 /* The keeper has the connection too: to close ours would say nothing to the peer. */
 void kept_refused(struct server *server, int sock, uint64_t serial)
 {

@@ -76,9 +76,25 @@ static void note_lost(struct resume *resume, unsigned slot)
 	if (!kept_is_live(record) ||
 		kept_find_held(&resume->holdings, SERVER_KEPT_SOCKET, record->serial))
 		return;
-	log_warning(resume->server->log, "peer %u left: its connection was not kept", record->id);
+	server_say(resume->server, record->uid, LOG_LEVEL_WARNING,
+		"peer %u left: its connection was not kept", record->id);
 	kept_commit(&record->left, header->joins + header->leaves + 1);
 	kept_commit(&header->leaves, header->leaves + 1);
+}
+
+/* Whoever was being accepted and is not held is lost, if there was anybody: an upper bound. */
+static void count_lost_in_accept(struct resume *resume)
+{
+	struct kept_header *header = resume->state.header;
+
+	if (header->accepting == 0)
+		return;
+	if (!kept_find_held(&resume->holdings, SERVER_KEPT_SOCKET, header->accepting)) {
+		log_warning(resume->server->log,
+			"a client that was just being accepted may have been lost");
+		kept_commit(&header->lost_in_accept, header->lost_in_accept + 1);
+	}
+	kept_commit(&header->accepting, 0);
 }
 
 /* The latest join or leave is the last store of its kind: its count may be missing. */
@@ -129,11 +145,14 @@ static int make_peer(struct resume *resume, unsigned slot, int sock)
 		if (who_set(&peer->who, identity) < 0)
 			return -ENOMEM;
 	}
-	if (!record->restricted)
-		return 0;
-	struct policy_vectors rings = {.all = false};
-	memcpy(rings.bits, record->rings, sizeof(rings.bits));
-	return peer_restrict(peer, &rings);
+	if (record->restricted) {
+		struct policy_vectors rings = {.all = false};
+		memcpy(rings.bits, record->rings, sizeof(rings.bits));
+		int error = peer_restrict(peer, &rings);
+		if (error < 0)
+			return error;
+	}
+	return user_join(server->users, peer);
 }
 
 /* Whoever has gone is still needed as long as somebody must hear of it; but his vectors only if
@@ -271,7 +290,7 @@ static int make_everything(struct resume *resume)
 		return 0;
 	for (unsigned slot = 0; slot < resume->used; slot++) {
 		if (resume->peers[slot]) {
-			free(resume->peers[slot]->queue.ring);
+			queue_free(&resume->peers[slot]->queue);
 			peer_destroy(resume->peers[slot]);
 		}
 		free(resume->members[slot]);
@@ -290,6 +309,7 @@ static void take_over_counters(struct resume *resume)
 	const struct kept_holdings *all = &resume->holdings;
 	uint64_t highest = all->n > 0 ? all->held[all->n - 1].set->serial : 0;
 
+	header->version = KEPT_VERSION; /* an older program must not go on with it */
 	kept_commit(&header->restarts, header->restarts + 1);
 	server->stats.restarts = header->restarts;
 	server->stats.joins = header->joins;
@@ -297,6 +317,7 @@ static void take_over_counters(struct resume *resume)
 	server->stats.evictions = header->evictions;
 	server->stats.refusals = header->refusals;
 	server->stats.messages = header->messages;
+	server->stats.lost_in_accept = header->lost_in_accept;
 	server->last_serial = highest > header->last_serial ? highest : header->last_serial;
 	kept_serial(server);
 }
@@ -424,6 +445,7 @@ static int run(struct resume *resume, const struct kept_descriptors *sets)
 	if (error < 0)
 		return error;
 	recount(resume);
+	count_lost_in_accept(resume);
 	for (unsigned slot = 0; slot < resume->used; slot++)
 		note_lost(resume, slot);
 	error = make_everything(resume);

@@ -195,8 +195,8 @@ static int check_size(struct kept_state *state, void *memory, size_t size, char 
 		return bad(reason, -EOPNOTSUPP,
 			"version: the state is of version %u, and this program knows them up to %u",
 			header->version, KEPT_VERSION);
-	if (header->version != 1) /* an older one, once there is, is brought up to date here */
-		return bad(reason, -EPROTO, "version: there is no %u", header->version);
+	if (header->version == 0)
+		return bad(reason, -EPROTO, "version: there is no 0");
 	if (header->slots == 0 || header->slots > KEPT_MAX_SLOTS)
 		return bad(reason, -EPROTO, "slots: %u", header->slots);
 	if (header->size != size || kept_lay_out(state, memory, header->slots) != size)
@@ -234,6 +234,8 @@ static int check_header(
 		return bad(reason, -EPROTO, "joins or leaves: too many");
 	if (header->last_serial > INT64_MAX)
 		return bad(reason, -EPROTO, "last_serial: too high");
+	if (header->accepting > header->last_serial + 1)
+		return bad(reason, -EPROTO, "accepting: higher than any connection's number");
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef SERVER_KEPT_STATE_H
 #define SERVER_KEPT_STATE_H
 
+#include "base/commit.h"
 #include "base/fdpass.h"
 #include "server/ids.h"
 #include "server/kept.h"
@@ -48,6 +49,9 @@ struct kept_header {
 	uint64_t last_serial;
 	uint64_t restarts, joins, leaves, evictions, refusals, messages;
 	struct kept_journal journal;
+	/* From here on 0 in states of programs that did not know it. */
+	uint64_t accepting;      /* number of the connection that is being accepted, or 0 */
+	uint64_t lost_in_accept; /* times that it was not held afterwards */
 };
 
 /*
@@ -84,15 +88,6 @@ struct kept_state {
 	uint64_t *rows; /* of each slot as a reader: a bit for each slot that it has been told of */
 	unsigned slots, row_words;
 };
-
-/* One store that a kill cannot part, behind all stores before it and before all behind it. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): the store is a builtin's */
-static inline void kept_commit(uint64_t *word, uint64_t value)
-{
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	__atomic_store_n(word, value, __ATOMIC_RELEASE);
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
 
 static inline bool kept_bit(const uint64_t *bits, unsigned i)
 {

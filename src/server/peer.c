@@ -12,10 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Whoever has more waiting than --max-queue may be busy for so long, ms. Many joins or departures
- * at once can be more than that, and who reads must not suffer for it. */
-#define OVER_LIMIT_MS 1000
-
 struct server_peer *peer_create(struct server *server, int sock)
 {
 	struct server_peer *peer = calloc(1, sizeof(*peer));
@@ -23,6 +19,8 @@ struct server_peer *peer_create(struct server *server, int sock)
 		return NULL;
 	list_init(&peer->link);
 	list_init(&peer->out_link);
+	list_init(&peer->waiting_link);
+	peer->server = server;
 	peer->sock = sock;
 	peer->rule = -1;
 	peer->dead_fd = -1;
@@ -46,6 +44,17 @@ int peer_unread(const struct server_peer *peer)
 	return ioctl(peer->sock, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
 }
 
+bool peer_reads_nothing(struct server_peer *peer, uint64_t now_ms)
+{
+	int unread = peer_unread(peer);
+	bool nothing = unread > 0 && unread >= peer->unread;
+
+	peer->unread = unread;
+	if (!nothing)
+		peer->blocked_since = now_ms;
+	return nothing;
+}
+
 uint64_t peer_deadline(const struct server *server, const struct server_peer *peer)
 {
 	uint64_t timeout = server->config.stall_timeout_ms;
@@ -59,8 +68,10 @@ void peer_set_output(struct server *server, struct server_peer *peer, enum outpu
 	if (peer->output == output)
 		return;
 	bool was_blocked = peer->output == OUTPUT_BLOCKED;
-	if (output == OUTPUT_BLOCKED || output == OUTPUT_STARVED)
+	bool waits = output == OUTPUT_BLOCKED || output == OUTPUT_STARVED;
+	if (waits)
 		peer->unread = peer_unread(peer);
+	user_waits(server->users, peer, waits);
 	peer->output = output;
 	list_remove(&peer->out_link);
 	switch (output) {
@@ -110,16 +121,16 @@ void peer_announce(struct server *server, struct server_peer *peer, enum entry_k
 	}
 }
 
-void server_say(struct server *server, enum log_level level, const char *format, ...)
+void server_say(struct server *server, uid_t uid, enum log_level level, const char *format, ...)
 {
-	struct log_limit *limit =
-		level <= LOG_LEVEL_WARNING ? &server->trouble_limit : &server->news_limit;
+	struct users_log *log = users_log(server->users);
+	struct log_limits *limits = level <= LOG_LEVEL_WARNING ? &log->trouble : &log->news;
 	unsigned held_back = 0;
 	char line[512];
 	va_list args;
 
 	if (server->log && server->log->level < LOG_LEVEL_DEBUG &&
-		!log_allow(limit, server->now, &held_back))
+		!log_allow_user(limits, uid, log->now, &held_back))
 		return;
 	if (held_back > 0)
 		log_info(server->log, "(%u lines about peers held back)", held_back);
@@ -139,7 +150,9 @@ void server_tell(struct server *server, enum server_event event, const struct se
 			.serial = peer ? peer->member->serial : 0,
 			.id = peer ? peer->member->id : -1,
 			.identity = &server->identity,
-			.reason = reason});
+			.reason = reason,
+			.fds = peer ? peer->member->fds : NULL,
+			.vectors = peer ? peer->member->vectors : 0});
 }
 
 /*
@@ -152,7 +165,7 @@ static void drop(
 	struct member *member = peer->member;
 
 	server->stats.peers--;
-	server_say(server, level, "peer %u left: %s (%u peers)", member->id, reason,
+	server_say(server, peer->who.uid, level, "peer %u left: %s (%u peers)", member->id, reason,
 		server->stats.peers);
 	if (server->watcher)
 		who_get(&peer->who, &server->identity);
@@ -174,6 +187,7 @@ static void drop(
 	member->mentions++; /* released by server_settle_departures() */
 	list_append(&server->departed, &member->link);
 	queue_clear(&peer->queue, member_release, server);
+	user_leave(peer);
 	peer->member = NULL;
 }
 
@@ -241,6 +255,7 @@ void server_settle_departures(struct server *server)
 void peer_destroy(struct server_peer *peer)
 {
 	list_remove(&peer->link);
+	user_leave(peer);
 	if (peer->dead_fd >= 0)
 		close(peer->dead_fd);
 	who_fini(&peer->who);

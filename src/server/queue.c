@@ -9,6 +9,28 @@ struct entry *queue_at(const struct queue *queue, uint32_t i)
 	return &queue->ring[(queue->head + i) & (queue->capacity - 1)];
 }
 
+static void count(const struct queue *queue, uint32_t before, uint32_t after)
+{
+	if (queue->meter)
+		*queue->meter += (uint64_t)after * sizeof(struct entry) -
+			(uint64_t)before * sizeof(struct entry);
+}
+
+void queue_set_meter(struct queue *queue, uint64_t *meter)
+{
+	count(queue, queue->capacity, 0);
+	queue->meter = meter;
+	count(queue, 0, queue->capacity);
+}
+
+static void free_ring(struct queue *queue)
+{
+	count(queue, queue->capacity, 0);
+	free(queue->ring);
+	queue->ring = NULL;
+	queue->capacity = queue->head = 0;
+}
+
 /* Squeeze the cancelled entries out, into `ring` of `capacity`. */
 static void move_entries(struct queue *queue, struct entry *ring, uint32_t capacity)
 {
@@ -19,6 +41,7 @@ static void move_entries(struct queue *queue, struct entry *ring, uint32_t capac
 			ring[kept++] = *entry;
 	}
 	free(queue->ring);
+	count(queue, queue->capacity, capacity);
 	queue->ring = ring;
 	queue->capacity = capacity;
 	queue->head = 0;
@@ -100,17 +123,19 @@ void queue_advance(
 	}
 	/* A partly sent message: its earlier bytes count only while it is the same message. */
 	queue->offset = messages > 0 ? offset : queue->offset + offset;
-	if (queue->count == 0) {
-		free(queue->ring);
-		queue->ring = NULL;
-		queue->capacity = queue->head = 0;
-	}
+	if (queue->count == 0)
+		free_ring(queue);
 }
 
 void queue_clear(struct queue *queue, queue_release *release, void *data)
 {
 	for (uint32_t i = 0; i < queue->count; i++)
 		forget(queue_at(queue, i), release, data);
-	free(queue->ring);
-	*queue = (struct queue){0};
+	queue_free(queue);
+}
+
+void queue_free(struct queue *queue)
+{
+	free_ring(queue);
+	*queue = (struct queue){.meter = queue->meter};
 }

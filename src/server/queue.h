@@ -57,7 +57,11 @@ struct queue {
 	uint32_t done;     /* messages of the head entry that are gone whole */
 	uint32_t offset;   /* bytes of its next message that are gone (its descriptor with them) */
 	uint64_t messages; /* still to send */
+	uint64_t *meter;   /* bytes of all rings that share it; NULL: nobody counts */
 };
+
+/* From now on count its memory there. */
+void queue_set_meter(struct queue *queue, uint64_t *meter);
 
 /* Make room for `entries` more, so that the next that many pushes cannot fail. 0 or -ENOMEM. */
 int queue_reserve(struct queue *queue, uint32_t entries);
@@ -86,5 +90,8 @@ void queue_advance(struct queue *queue, uint32_t messages, uint32_t offset, queu
 
 /* Drop everything and free the memory. */
 void queue_clear(struct queue *queue, queue_release *release, void *data);
+
+/* The same without a word to the members. */
+void queue_free(struct queue *queue);
 
 #endif

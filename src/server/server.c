@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOG_BURST      100 /* lines about joins and leaves before they are held back */
 #define RETRY_FIRST_MS 1
 #define RETRY_LAST_MS  50
 
@@ -21,9 +20,7 @@ int server_create(struct server **out, const struct server_config *config, int r
 	server->ops = ops;
 	server->data = data;
 	server->log = log;
-	server->news_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
-	server->trouble_limit = (struct log_limit)LOG_LIMIT_INIT(LOG_BURST);
-	server->starved_limit = (struct log_limit)LOG_LIMIT_INIT(3);
+	server->starved_limit = (struct log_limit)LOG_LIMIT_EVERY(3, 60000);
 	server->region_fd = region_fd;
 	server->read_only_fd = -1;
 	server->check_at = UINT64_MAX;
@@ -36,7 +33,11 @@ int server_create(struct server **out, const struct server_config *config, int r
 	list_init(&server->departed);
 	server->batch = fdpass_batch_create();
 	server->left_at = calloc(IDS_COUNT, sizeof(*server->left_at));
-	if (!server->batch || !server->left_at || ids_init(&server->ids) < 0) {
+	server->own_users = !config->users;
+	server->users = config->users ? config->users : users_create();
+	if (!server->batch || !server->left_at || !server->users || ids_init(&server->ids) < 0) {
+		if (server->own_users)
+			users_destroy(server->users);
 		free(server->left_at);
 		fdpass_batch_destroy(server->batch);
 		free(server);
@@ -71,6 +72,8 @@ void server_destroy(struct server *server)
 	free(server->left_at);
 	ids_fini(&server->ids);
 	fdpass_batch_destroy(server->batch);
+	if (server->own_users)
+		users_destroy(server->users);
 	free(server);
 }
 
@@ -87,21 +90,9 @@ static void drop_doomed(struct server *server)
 	}
 }
 
-/*
- * A peer's time is up; has it read nothing? POLLOUT comes only when three quarters are read, so a
- * slow reader is told from a sleeper by what is left in its socket. And who has nothing to read
- * waits for the kernel, not for itself.
- */
 static bool is_stalled(const struct server *server, struct server_peer *peer)
 {
-	if (server->now < peer_deadline(server, peer))
-		return false;
-	int unread = peer_unread(peer);
-	bool stalled = unread > 0 && unread >= peer->unread;
-	peer->unread = unread;
-	if (!stalled)
-		peer->blocked_since = server->now;
-	return stalled;
+	return server->now >= peer_deadline(server, peer) && peer_reads_nothing(peer, server->now);
 }
 
 static void evict_stalled(struct server *server, struct server_peer *peer)
@@ -174,6 +165,7 @@ static void see_the_clock(struct server *server)
 int server_run(struct server *server, uint64_t now_ms)
 {
 	server->now = now_ms;
+	users_set_time(server->users, now_ms);
 	if (server->resumed)
 		see_the_clock(server);
 	retry_starved(server);

@@ -21,6 +21,7 @@
 
 struct server;
 struct server_peer;
+struct users;
 
 struct server_config {
 	const struct wire_format *format; /* generation of the protocol */
@@ -31,6 +32,8 @@ struct server_config {
 	uint64_t stall_timeout_ms; /* a peer whose queue does not move for so long goes; 0: never */
 	uint64_t in_flight_limit;  /* descriptors in flight that the kernel allows this user;
 				      UINT64_MAX: it does not limit us */
+	struct users *users;       /* borrowed: counts for several servers (users.h); NULL: for this
+				      one alone */
 };
 
 /* What a keeper holds of a peer. */
@@ -62,7 +65,8 @@ struct server_ops {
 struct server_stats {
 	uint64_t joins, leaves, evictions, refusals, messages;
 	unsigned peers, quarantined;
-	uint64_t restarts; /* that this region has lived through, with kept state */
+	uint64_t restarts;       /* that this region has lived through, with kept state */
+	uint64_t lost_in_accept; /* at most: clients that a process took along to its end */
 };
 
 /* One peer, for who wants to see inside. Texts are borrowed and end with the next call. */
@@ -90,8 +94,35 @@ struct server_news {
 	int id;          /* -1 for SERVER_REFUSED */
 	const struct identity *identity;
 	const char *reason; /* why it left or was refused; "" when it joined */
+	const int *fds;     /* eventfds of its vectors, borrowed: see server_visit_vectors() */
+	unsigned vectors;
 };
 typedef void server_watcher(void *data, const struct server_news *news);
+
+/* A message that has gone out to a peer, for who wants to see all of them. */
+enum server_message_kind {
+	SERVER_SENT_VERSION,
+	SERVER_SENT_ID,
+	SERVER_SENT_REGION,
+	SERVER_SENT_CONNECT,
+	SERVER_SENT_LEAVE
+};
+enum server_message_fd {
+	SERVER_NO_FD,
+	SERVER_FD_MEMORY,
+	SERVER_FD_MEMORY_READ_ONLY,
+	SERVER_FD_DOORBELL,
+	SERVER_FD_DEAD_DOORBELL /* an eventfd connected to nothing: it may not ring this vector */
+};
+struct server_message {
+	enum server_message_kind kind;
+	enum server_message_fd fd;
+	uint64_t serial; /* of who got it, */
+	int id;          /* and its ID */
+	int64_t number;  /* that the message consists of */
+	int vector;      /* that a connect is about, else -1 */
+};
+typedef void server_tap(void *data, const struct server_message *message);
 
 /* `region_fd` is borrowed and must outlive the server. 0 or -errno. */
 int server_create(struct server **out, const struct server_config *config, int region_fd,
@@ -111,8 +142,18 @@ void server_set_limits(struct server *server, const struct server_config *config
 /* The highest serial number of a connection so far. */
 uint64_t server_last_serial(const struct server *server);
 
+/*
+ * For a loop that accepts by itself: before each accept(), and (false) once that connection has
+ * been admitted, or there was none. With kept state the next process then knows whether this one
+ * can have ended with a connection that nobody holds, and counts it.
+ */
+void server_accepting(struct server *server, bool on);
+
 /* At most one watcher; NULL: none. */
 void server_set_watcher(struct server *server, server_watcher *watcher, void *data);
+
+/* The same for every message, once the kernel has taken all of it. */
+void server_set_tap(struct server *server, server_tap *tap, void *data);
 
 /* Learn all of newcomers' identity, which costs some file reads, for a watcher that wants it. Else
  * it is user, group and process, unless rules or a refusal ask for more. */
@@ -164,8 +205,12 @@ void server_visit(struct server *server,
 void server_visit_after(struct server *server, uint64_t serial,
 	bool (*visit)(void *data, const struct server_peer_info *info), void *data);
 
-/* The eventfd of a vector of a peer, borrowed, to watch whether it is rung; -1: no such. */
-int server_vector_fd(const struct server *server, uint64_t serial, unsigned vector);
+/* The eventfds of each peer whose serial number is above `serial`, in order, until `visit` returns
+ * false. They are borrowed until it has left (SERVER_LEFT), to be watched, not to be read. */
+typedef bool server_vectors_visitor(
+	void *data, uint64_t serial, int id, const int *fds, unsigned vectors);
+void server_visit_vectors(
+	const struct server *server, uint64_t serial, server_vectors_visitor *visit, void *data);
 
 void server_get_stats(const struct server *server, struct server_stats *stats);
 

@@ -117,7 +117,7 @@ const char *wire_refusal_text(int64_t number)
 	if (number == WIRE_REFUSAL_FULL)
 		return "it has as many peers as it allows (--max-peers)";
 	if (number == WIRE_REFUSAL_UID_FULL)
-		return "this user has as many peers as it allows (--max-peers-per-uid)";
+		return "this user has as much as it allows (--max-peers-per-uid and others)";
 	if (number == WIRE_REFUSAL_RESOURCES)
 		return "it is out of memory or descriptors";
 	if (number == WIRE_REFUSAL_RULES)

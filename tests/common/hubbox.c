@@ -190,6 +190,13 @@ uint32_t hosted_generation(const struct hosted *hosted)
 	return 1;
 }
 
+const struct users_limits *hosted_users_limits(const struct hosted *hosted)
+{
+	static const struct users_limits limits = {.descriptors = 100, .queue_bytes = 1 << 20};
+	(void)hosted;
+	return &limits;
+}
+
 void hub_set_curious(struct hub *hub, bool curious)
 {
 	hub->curious = curious;
@@ -222,6 +229,16 @@ void server_visit_after(struct server *server, uint64_t serial,
 	const struct hubbox_region *region = region_of(server);
 	for (unsigned i = 0; i < region->n_peers; i++)
 		if (region->peers[i].serial > serial && !visit(data, &region->peers[i]))
+			return;
+}
+
+void server_visit_vectors(
+	const struct server *server, uint64_t serial, server_vectors_visitor *visit, void *data)
+{
+	const struct hubbox_region *region = region_of(server);
+	for (unsigned i = 0; i < region->n_peers; i++)
+		if (region->peers[i].serial > serial &&
+			!visit(data, region->peers[i].serial, region->peers[i].id, NULL, 0))
 			return;
 }
 

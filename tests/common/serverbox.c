@@ -21,16 +21,14 @@ struct box_watch {
 	struct box_watch *next;
 };
 
-static struct box_watch *watches;
-
 static bool joined(void *data, struct server_peer *peer, int sock)
 {
 	struct box *box = data;
 	struct box_watch *watch = box->watch_fails ? NULL : calloc(1, sizeof(*watch));
 	if (!watch)
 		return false;
-	*watch = (struct box_watch){.peer = peer, .sock = sock, .next = watches};
-	watches = watch;
+	*watch = (struct box_watch){.peer = peer, .sock = sock, .next = box->watches};
+	box->watches = watch;
 	server_peer_set_data(peer, watch);
 	box->joined++;
 	return true;
@@ -46,7 +44,7 @@ static void left(void *data, struct server_peer *peer)
 {
 	struct box *box = data;
 	struct box_watch *gone = server_peer_data(peer);
-	for (struct box_watch **at = &watches; *at; at = &(*at)->next) {
+	for (struct box_watch **at = &box->watches; *at; at = &(*at)->next) {
 		if (*at == gone) {
 			*at = gone->next;
 			break;
@@ -295,9 +293,11 @@ static void run_server(struct box *box)
 static void forget_peer(struct box_client *client, int id)
 {
 	client->vectors[id] = 0;
-	if (client->first_vector[id] >= 0)
-		close(client->first_vector[id]);
+	if (client->first_vector[id] < 0)
+		return;
+	close(client->first_vector[id]);
 	client->first_vector[id] = -1;
+	client->n_first--;
 }
 
 void box_disconnect(struct box *box, unsigned c)
@@ -409,6 +409,8 @@ static void hear_of_peer(struct box *box, struct box_client *client, int64_t num
 			blame(client, "disconnect in the middle of a connect");
 		if (id == client->id)
 			blame(client, "told that it has left itself");
+		else if (client->vectors[id] == box->config.vectors)
+			client->others--;
 		forget_peer(client, id);
 		remember_event(client, id, true);
 		return;
@@ -416,13 +418,16 @@ static void hear_of_peer(struct box *box, struct box_client *client, int64_t num
 	unsigned vector = client->vectors[id]++;
 	if (vector >= box->config.vectors)
 		blame(client, "more vectors than there are: an ID came back too early");
-	if (vector + 1 == box->config.vectors)
+	if (vector + 1 == box->config.vectors) {
+		client->others += id != client->id;
 		remember_event(client, id, false);
+	}
 	if (id == client->id && vector < BOX_MAX_VECTORS)
 		client->own[vector] = fd;
-	else if (vector == 0)
+	else if (vector == 0) {
 		client->first_vector[id] = fd;
-	else
+		client->n_first++;
+	} else
 		close(fd);
 }
 
@@ -470,7 +475,7 @@ static bool handle_events(struct box *box)
 	unsigned n = 0;
 	bool moved = false;
 
-	for (struct box_watch *watch = watches; watch; watch = watch->next, n++) {
+	for (struct box_watch *watch = box->watches; watch; watch = watch->next, n++) {
 		polled[n] = (struct pollfd){.fd = watch->sock,
 			.events = (short)(POLLIN | (watch->write ? POLLOUT : 0))};
 		watched[n] = watch;
@@ -521,11 +526,7 @@ void box_settle(struct box *box)
 
 unsigned box_sees(const struct box *box, unsigned c)
 {
-	const struct box_client *client = &box->clients[c];
-	unsigned n = 0;
-	for (int id = 0; id < BOX_IDS; id++)
-		n += client->vectors[id] == box->config.vectors && id != client->id;
-	return n;
+	return box->clients[c].others;
 }
 
 bool box_sees_everyone(const struct box *box, unsigned c)

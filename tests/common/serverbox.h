@@ -36,16 +36,21 @@ struct box_client {
 	bool region_seen, ended;
 	unsigned greeted; /* messages of the hello so far */
 	uint8_t *vectors; /* of each ID, as announced */
+	unsigned others;  /* IDs that are there with all their vectors, its own not counted */
 	int own[BOX_MAX_VECTORS];
 	int *first_vector;     /* of each ID: the descriptor of vector 0, or -1 */
+	unsigned n_first;      /* of these, descriptors */
 	const char *violation; /* first rule that the server broke, or NULL */
 	uint64_t messages;
 	struct box_event events[BOX_MAX_EVENTS]; /* the first ones */
 	unsigned n_events;
 };
 
+struct box_watch;
+
 struct box {
 	struct server *server;
+	struct box_watch *watches; /* what the server has asked to be watched */
 	struct server_config config;
 	struct log log;
 	char last_log[600], last_warning[600];
@@ -110,7 +115,8 @@ unsigned box_read(struct box *box, unsigned c, unsigned limit);
 /* Everybody reads everything, until nothing moves. */
 void box_settle(struct box *box);
 
-/* How many IDs client `c` sees as present with all their vectors, its own not counted. */
+/* How many IDs client `c` sees as present with all their vectors, its own not counted. The server
+ * has vectors. */
 unsigned box_sees(const struct box *box, unsigned c);
 
 /* Does client `c` see exactly the clients that are connected? */

@@ -22,12 +22,13 @@ def regions(server_command, launch, tmp):
     """
     Start a server from a configuration file: regions(frames=LINES, ..., **of launch), where LINES
     stand in the region's section. Sockets are in the order of the regions, and anybody may connect.
+    `limits` stand in the section of that name.
     """
 
-    def start(user=None, **sections):
+    def start(user=None, limits="", **sections):
         tmp.chmod(0o777)
         sockets = [str(tmp / name) for name in sections]
-        text = f'control {{ socket = "{tmp}/control" }}\n'
+        text = f'control {{ socket = "{tmp}/control" }}\nlimits {{ {limits} }}\n'
         for (name, lines), path in zip(sections.items(), sockets):
             text += (f'region {name} {{\nsize = 1M\nsocket = "{path}"\nsocket-mode = 0666\n'
                      f"{lines}\n}}\n")

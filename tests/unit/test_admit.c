@@ -334,6 +334,20 @@ static bool see(void *data, const struct server_peer_info *info)
 	return seen->n < 3;
 }
 
+struct vectors {
+	unsigned n;
+	int id, fd; /* of the second vector of the last one that was seen */
+};
+
+static bool see_vectors(void *data, uint64_t serial, int id, const int *fds, unsigned n)
+{
+	struct vectors *vectors = data;
+	assert_int_equal(n, VECTORS);
+	assert_int_equal(serial, id + 1);
+	*vectors = (struct vectors){.n = vectors->n + 1, .id = id, .fd = fds[1]};
+	return vectors->n < 2;
+}
+
 static void test_looking_inside(void **state)
 {
 	(void)state;
@@ -361,15 +375,85 @@ static void test_looking_inside(void **state)
 	}
 	assert_true(seen.executable[0] == '/'); /* found out now */
 
-	assert_int_equal(server_vector_fd(box->server, 9, 0), -1);
-	assert_int_equal(server_vector_fd(box->server, 1, VECTORS), -1);
+	struct vectors vectors = {.n = 0};
+	server_visit_vectors(box->server, 1, see_vectors, &vectors);
+	assert_int_equal(vectors.n, 2); /* those behind it, until it is enough */
+	assert_int_equal(vectors.id, 2);
 	box_settle(box);
-	fstat(server_vector_fd(box->server, 2, 1), &st);
-	fstat(box->clients[1].own[1], &own);
+	fstat(vectors.fd, &st);
+	fstat(box->clients[2].own[1], &own);
 	assert_true(st.st_ino == own.st_ino);
 	uint64_t one = 1, count;
-	assert_int_equal(write(server_vector_fd(box->server, 2, 1), &one, 8), 8);
-	assert_int_equal(read(box->clients[1].own[1], &count, 8), 8);
+	assert_int_equal(write(vectors.fd, &one, 8), 8);
+	assert_int_equal(read(box->clients[2].own[1], &count, 8), 8);
+	box_destroy(box);
+}
+
+/* Each message that has gone out, as in "1:C0.1d ": to whom, what, its number, the vector, and
+ * which descriptor came along. */
+struct tapped {
+	char text[512];
+	size_t used;
+};
+
+static void hear_message(void *data, const struct server_message *message)
+{
+	static const char kinds[] = {[SERVER_SENT_VERSION] = 'V',
+		[SERVER_SENT_ID] = 'I',
+		[SERVER_SENT_REGION] = 'R',
+		[SERVER_SENT_CONNECT] = 'C',
+		[SERVER_SENT_LEAVE] = 'L'};
+	static const char *const fds[] = {[SERVER_NO_FD] = "",
+		[SERVER_FD_MEMORY] = "m",
+		[SERVER_FD_MEMORY_READ_ONLY] = "r",
+		[SERVER_FD_DOORBELL] = "d",
+		[SERVER_FD_DEAD_DOORBELL] = "x"};
+	struct tapped *tapped = data;
+	char vector[16] = "";
+
+	assert_int_equal(message->serial, message->id + 1);
+	if (message->vector >= 0)
+		snprintf(vector, sizeof(vector), ".%d", message->vector);
+	tapped->used += (size_t)snprintf(tapped->text + tapped->used,
+		sizeof(tapped->text) - tapped->used, "%d:%c%lld%s%s ", message->id,
+		kinds[message->kind], (long long)message->number, vector, fds[message->fd]);
+}
+
+static void expect_tapped(struct tapped *tapped, const char *text)
+{
+	assert_string_equal(tapped->text, text);
+	*tapped = (struct tapped){.used = 0};
+}
+
+static void test_every_message_is_told_once_it_has_gone_out(void **state)
+{
+	(void)state;
+	struct box *box = make_box();
+	struct tapped tapped = {.used = 0};
+	struct one_rule one;
+
+	server_set_tap(box->server, hear_message, &tapped);
+	assert_int_equal(box_connect(box, 0), 0);
+	expect_tapped(&tapped, "");
+	box_settle(box);
+	expect_tapped(&tapped, "0:V0 0:I0 0:R-1m 0:C0.0d 0:C0.1d 0:C0.2d ");
+
+	use_rule(box, &one)->access = POLICY_READ_ONLY;
+	assert_int_equal(policy_vectors_parse("1", &one.rule.rings), 0);
+	server_set_read_only_region(box->server, box->region_fd);
+	assert_int_equal(box_connect(box, 1), 0);
+	box_settle(box);
+	expect_tapped(&tapped,
+		"0:C1.0d 0:C1.1d 0:C1.2d "
+		"1:V0 1:I1 1:R-1r 1:C0.0x 1:C0.1d 1:C0.2x 1:C1.0d 1:C1.1d 1:C1.2d ");
+
+	box_disconnect(box, 0);
+	box_settle(box);
+	expect_tapped(&tapped, "1:L0 ");
+	server_set_tap(box->server, NULL, NULL);
+	assert_int_equal(box_connect(box, 2), 0);
+	box_settle(box);
+	expect_tapped(&tapped, "");
 	box_destroy(box);
 }
 
@@ -401,6 +485,7 @@ int main(void)
 		TEST(test_draining),
 		TEST(test_evicted_and_watched),
 		TEST(test_looking_inside),
+		TEST(test_every_message_is_told_once_it_has_gone_out),
 		TEST(test_serial_numbers_ascend),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,7 +91,8 @@ static void test_numbers_of_a_region(void **state)
 		.messages = UINT64_MAX,
 		.peers = 3,
 		.quarantined = 1,
-		.restarts = 5};
+		.restarts = 5,
+		.lost_in_accept = 6};
 	hosted->backlog = (struct server_backlog){.queued = 99, .waiting = 2, .oldest_ms = 1250};
 	hosted->spec.server.vectors = 8;
 	hosted->spec.server.max_peers = 16;
@@ -120,6 +121,7 @@ static void test_numbers_of_a_region(void **state)
 		{"stalled_seconds", 1.25},
 		{"quarantined_ids", 1},
 		{"restarts_total", 5},
+		{"lost_in_accept_total", 6},
 		{"draining", 1},
 	};
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
@@ -128,7 +130,7 @@ static void test_numbers_of_a_region(void **state)
 			name, sizeof(name), "ivshmem_region_%s{region=\"frames\"}", wanted[i].name);
 		assert_true(number(text, name) == wanted[i].value);
 	}
-	assert_int_equal(count(text, "{region="), 15);
+	assert_int_equal(count(text, "{region="), 16);
 	assert_string_equal(text + strlen(text) - 6, "# EOF\n");
 }
 
@@ -236,9 +238,9 @@ static void test_regions_that_come_and_go_meanwhile(void **state)
 	going->gone = true;
 	fakehub_add(page->hub, "d");
 	read_on(page, reader, n, 4096);
-	assert_int_equal(count(page->text, "{region=\"a\"}"), 15);
+	assert_int_equal(count(page->text, "{region=\"a\"}"), 16);
 	assert_true(count(page->text, "{region=\"b\"}") < 3);
-	assert_int_equal(count(page->text, "{region=\"c\"}"), 15);
+	assert_int_equal(count(page->text, "{region=\"c\"}"), 16);
 	assert_true(count(page->text, "{region=\"d\"}") >= 13);
 }
 

@@ -33,6 +33,7 @@ static struct {
 	pid_t pidfd_of;    /* the connection was made by this process; 0: as it is */
 	const char *label; /* what a security module says of the socket */
 	size_t groups;     /* so many, in place of the real ones */
+	bool no_groups;    /* it does not say which groups */
 } kernel;
 
 int __real_getsockopt(int sock, int level, int option, void *value, socklen_t *size);
@@ -72,6 +73,10 @@ int __wrap_getsockopt(int sock, int level, int option, void *value, socklen_t *s
 	}
 	if (option == SO_PEERSEC && kernel.label)
 		return give(kernel.label, strlen(kernel.label) + 1, value, size);
+	if (option == SO_PEERGROUPS && kernel.no_groups) {
+		errno = ENOPROTOOPT;
+		return -1;
+	}
 	if (option == SO_PEERGROUPS && kernel.groups != 0)
 		return give_groups(value, size);
 	return __real_getsockopt(sock, level, option, value, size);
@@ -421,6 +426,16 @@ static void test_groups_up_to_a_limit(void **state)
 	}
 }
 
+/* Not known is not the same as none: a rule that denies a group must hold then. */
+static void test_groups_that_are_not_known(void **state)
+{
+	(void)state;
+	kernel.no_groups = true;
+	struct identity identity = learn_self(proc);
+	assert_true(identity.groups_cut);
+	assert_int_equal(identity.n_groups, 0);
+}
+
 static void test_own_group_counts(void **state)
 {
 	(void)state;
@@ -532,6 +547,7 @@ int main(void)
 		CASE(test_old_kernel_compares_the_user),
 		CASE(test_label_of_the_socket_goes_before_the_process),
 		CASE(test_groups_up_to_a_limit),
+		CASE(test_groups_that_are_not_known),
 		TEST(test_own_group_counts),
 		TEST(test_not_a_connection),
 		TEST(test_machine_of_a_cgroup),

@@ -128,6 +128,7 @@ static void test_each_field_is_named(void **unused)
 		{AT(header->joins), UINT64_MAX, -EPROTO, "joins"},
 		{AT(header->leaves), INT64_MAX, -EPROTO, "leaves"},
 		{AT(header->last_serial), UINT64_MAX, -EPROTO, "last_serial"},
+		{AT(header->accepting), UINT64_MAX, -EPROTO, "accepting"},
 		{AT(header->journal.batch), 1, -EPROTO, "batch"},
 		{AT(header->journal.batch), UINT64_C(65) << 32 | 1, -EPROTO, "batch"},
 		{AT(header->journal.batch), UINT64_C(1) << 32 | 2, -EPROTO, "batch"},
@@ -158,6 +159,7 @@ static void test_each_field_is_named(void **unused)
 	/* And after all of that: */
 	assert_int_equal(box_resume(box, reason), 0);
 	box->clients[0].vectors[4]--; /* which the batch says that it has not been told yet */
+	box->clients[0].others--;
 	box_settle(box);
 	for (unsigned c = 0; c < PEERS; c++) {
 		assert_null(box->clients[c].violation);

@@ -15,6 +15,10 @@
 #define BATCH    64 /* clients, before others get their turn */
 #define PAUSE_MS 1000
 
+/* Log lines, and how long until one comes back. */
+#define TROUBLES    5
+#define TROUBLES_MS 60000
+
 static int accept_one(const struct acceptor *acceptor)
 {
 	int sock = accept4(acceptor->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -26,25 +30,38 @@ static void pause_event(uv_timer_t *timer)
 	acceptor_resume(timer->data);
 }
 
+/* Once for as long as it lasts; and how often it comes again is up to the clients. */
+static void say_trouble(struct acceptor *acceptor, int error)
+{
+	unsigned held_back;
+
+	if (acceptor->in_trouble ||
+		!log_allow(&acceptor->troubles, uv_now(acceptor->poll.loop), &held_back))
+		return;
+	if (held_back > 0)
+		log_info(acceptor->log, "(%u times it could not accept held back)", held_back);
+	log_warning(acceptor->log, "cannot accept for now, clients wait: %s", strerror(-error));
+}
+
 static void take_a_pause(struct acceptor *acceptor, int error)
 {
-	/* Once for as long as it lasts: what a client can make us log is limited. */
-	if (!acceptor->in_trouble)
-		log_warning(
-			acceptor->log, "cannot accept for now, clients wait: %s", strerror(-error));
+	say_trouble(acceptor, error);
 	acceptor->in_trouble = true;
 	uv_poll_stop(&acceptor->poll);
 	acceptor->accepting = false;
 	uv_timer_start(&acceptor->pause, pause_event, PAUSE_MS, 0);
 }
 
-static void accept_event(uv_poll_t *poll, int status, int events)
+static void tell(const struct acceptor *acceptor, bool accepting)
 {
-	struct acceptor *acceptor = poll->data;
-	(void)status; /* an error shows on accepting, too */
-	(void)events;
+	if (acceptor->note)
+		acceptor->note(acceptor->data, accepting);
+}
 
+static void accept_batch(struct acceptor *acceptor)
+{
 	for (int i = 0; i < BATCH && acceptor->accepting; i++) {
+		tell(acceptor, true);
 		int sock = accept_one(acceptor);
 		if (sock >= 0) {
 			acceptor->in_trouble = false;
@@ -57,6 +74,16 @@ static void accept_event(uv_poll_t *poll, int status, int events)
 	}
 }
 
+static void accept_event(uv_poll_t *poll, int status, int events)
+{
+	struct acceptor *acceptor = poll->data;
+	(void)status; /* an error shows on accepting, too */
+	(void)events;
+
+	accept_batch(acceptor);
+	tell(acceptor, false);
+}
+
 int acceptor_init(struct acceptor *acceptor, uv_loop_t *loop, int fd,
 	void (*accepted)(void *data, int sock), void *data, struct log *log)
 {
@@ -65,6 +92,7 @@ int acceptor_init(struct acceptor *acceptor, uv_loop_t *loop, int fd,
 		.accepted = accepted,
 		.data = data,
 		.log = log,
+		.troubles = LOG_LIMIT_EVERY(TROUBLES, TROUBLES_MS),
 	};
 	int error = uv_poll_init(loop, &acceptor->poll, fd);
 	if (error < 0)
@@ -72,6 +100,11 @@ int acceptor_init(struct acceptor *acceptor, uv_loop_t *loop, int fd,
 	uv_timer_init(loop, &acceptor->pause);
 	acceptor->poll.data = acceptor->pause.data = acceptor;
 	return 0;
+}
+
+void acceptor_note(struct acceptor *acceptor, void (*note)(void *data, bool accepting))
+{
+	acceptor->note = note;
 }
 
 void acceptor_resume(struct acceptor *acceptor)

@@ -14,7 +14,9 @@ struct acceptor {
 	int fd; /* the listener's, borrowed */
 	bool accepting, stopped;
 	bool in_trouble; /* accept() failed and has not worked since */
+	struct log_limit troubles;
 	void (*accepted)(void *data, int sock);
+	void (*note)(void *data, bool accepting); /* see acceptor_note() */
 	void *data;
 	struct log *log;
 };
@@ -26,6 +28,9 @@ struct acceptor {
  */
 int acceptor_init(struct acceptor *acceptor, uv_loop_t *loop, int fd,
 	void (*accepted)(void *data, int sock), void *data, struct log *log);
+
+/* Have `note` called: before each accept(), and (false) once nobody is being accepted any more. */
+void acceptor_note(struct acceptor *acceptor, void (*note)(void *data, bool accepting));
 
 /* Start; or end a pause early, because a descriptor has become free. Not after the stop. */
 void acceptor_resume(struct acceptor *acceptor);

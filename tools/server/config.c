@@ -30,6 +30,8 @@ enum {
 	OPT_METRICS_FILE,
 	OPT_METRICS_INTERVAL,
 	OPT_METRICS_PEERS,
+	OPT_MAX_DESCRIPTORS_PER_UID,
+	OPT_MAX_QUEUE_BYTES_PER_UID,
 };
 
 static const struct option_def options[] = {
@@ -106,6 +108,16 @@ static const struct option_def options[] = {
 	{OPT_STALL_TIMEOUT, "stall-timeout", "SECONDS",
 		"evict a peer that has messages waiting and reads none for so long; 0: never "
 		"(default: 300)",
+		NULL},
+	{OPT_MAX_DESCRIPTORS_PER_UID, "max-descriptors-per-uid", "N",
+		"most descriptors that the server has for the peers of one user, in all regions "
+		"together (default: 0, no limit, or with --config what the file says)",
+		NULL},
+	{OPT_MAX_QUEUE_BYTES_PER_UID, "max-queue-bytes-per-uid", "SIZE",
+		"most memory for what waits for the peers of one user, in all regions together; "
+		"beyond it the slowest is evicted once it has read nothing for a second (default: "
+		"0, "
+		"no limit, or with --config what the file says)",
 		NULL},
 	{0},
 };
@@ -286,6 +298,24 @@ static int set_process_option(struct config *config, int key, const char *argume
 	return 1;
 }
 
+/* Of each user, over all regions: they are no region's. */
+static int set_users_option(struct config *config, int key, const char *argument)
+{
+	struct users_limits *users = &config->hub.users;
+
+	switch (key) {
+	case OPT_MAX_DESCRIPTORS_PER_UID:
+		config->users_descriptors_given = true;
+		return option_uint(&table, "--max-descriptors-per-uid", argument, 0, UINT32_MAX,
+			&users->descriptors);
+	case OPT_MAX_QUEUE_BYTES_PER_UID:
+		config->users_queues_given = true;
+		return option_size(
+			&table, "--max-queue-bytes-per-uid", argument, &users->queue_bytes);
+	}
+	return 1;
+}
+
 static int set_metrics_option(struct config *config, int key, const char *argument)
 {
 	struct sockaddr_storage addresses[METRICS_MAX_ADDRESSES];
@@ -330,6 +360,8 @@ static int set_option(void *data, int key, const char *argument)
 		result = set_process_option(config, key, argument);
 	if (result > 0)
 		result = set_metrics_option(config, key, argument);
+	if (result > 0)
+		result = set_users_option(config, key, argument);
 	if (result <= 0)
 		return result;
 	if (!config->region_option)

@@ -22,6 +22,8 @@ struct config {
 	struct metrics_config metrics;
 	struct region_spec region; /* without --config */
 
+	bool users_descriptors_given, users_queues_given; /* of hub.users */
+
 	/* While it is parsed. */
 	const char *region_option; /* the first option that is the region's, NULL: none */
 	bool reserve_given, interval_given;

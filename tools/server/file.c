@@ -342,6 +342,7 @@ static int take_all(struct reader *reader, cfg_t *root, struct file_config *conf
 	int error = 0;
 
 	take_settings(reader, cfg_getsec(root, "control"), control_settings, config);
+	take_settings(reader, cfg_getsec(root, "limits"), limits_settings, config);
 	if (n > HUB_MAX_REGIONS) {
 		mistake(reader, 1, "%zu regions, at most %d are possible", n, HUB_MAX_REGIONS);
 		return 0;
@@ -374,16 +375,19 @@ static cfg_opt_t *add_options(cfg_opt_t *options, const struct setting *settings
 static cfg_t *make_schema(void)
 {
 	cfg_opt_t allow[MAX_OPTIONS], deny[MAX_OPTIONS], region[MAX_OPTIONS], control[MAX_OPTIONS];
+	cfg_opt_t limits[MAX_OPTIONS];
 
 	*add_options(allow, allow_settings) = (cfg_opt_t)CFG_END();
 	*add_options(deny, deny_settings) = (cfg_opt_t)CFG_END();
 	*add_options(control, control_settings) = (cfg_opt_t)CFG_END();
+	*add_options(limits, limits_settings) = (cfg_opt_t)CFG_END();
 	cfg_opt_t *next = add_options(region, region_settings);
 	*next++ = (cfg_opt_t)CFG_SEC("allow", allow, CFGF_MULTI);
 	*next++ = (cfg_opt_t)CFG_SEC("deny", deny, CFGF_MULTI);
 	*next = (cfg_opt_t)CFG_END();
 	cfg_opt_t root[] = {
 		CFG_SEC("control", control, CFGF_NONE),
+		CFG_SEC("limits", limits, CFGF_NONE),
 		CFG_SEC("region", region, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		CFG_PTR_CB(END, NULL, CFGF_NONE, take_value, free_value),
 		CFG_END(),

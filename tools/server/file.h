@@ -16,6 +16,7 @@ struct file_config {
 	char control_path[SOCKET_PATH_SIZE]; /* "": none */
 	gid_t control_group;                 /* (gid_t)-1: none */
 	unsigned control_clients;
+	struct users_limits users;
 };
 
 /* Called for each mistake with one line: "FILE:LINE: what is wrong, what is allowed". */

@@ -116,6 +116,19 @@ static void complain(void *data, const char *line)
 		snprintf(complaints->first, REASON_SIZE, "%s", line);
 }
 
+/* What each user may take: the command line before the file. */
+static void limit_users(struct service *service, const struct file_config *file)
+{
+	const struct config *config = service->config;
+	struct users_limits limits = file->users;
+
+	if (config->users_descriptors_given)
+		limits.descriptors = config->hub.users.descriptors;
+	if (config->users_queues_given)
+		limits.queue_bytes = config->hub.users.queue_bytes;
+	hub_set_users_limits(service->hub, &limits);
+}
+
 /* The regions of the file, now or again. */
 static int load_file(struct service *service, struct file_config *file, char *reason)
 {
@@ -125,6 +138,8 @@ static int load_file(struct service *service, struct file_config *file, char *re
 	int error = file_read(file, service->config->file, complain, &complaints);
 	if (error == -ENOMEM)
 		snprintf(reason, REASON_SIZE, "out of memory");
+	if (error == 0)
+		limit_users(service, file);
 	if (!service->set_aside)
 		hub_set_aside(service->hub, file->control_clients + 1);
 	service->set_aside = true;

@@ -152,6 +152,26 @@ const struct setting control_settings[] = {
 	{NULL, NULL},
 };
 
+/* ---- limits ---- */
+
+static int limits_descriptors(void *target, const char *text, char wanted[WANTED_SIZE])
+{
+	struct file_config *config = target;
+	return set_number(&config->users.descriptors, text, 0, UINT32_MAX, wanted);
+}
+
+static int limits_queue_bytes(void *target, const char *text, char wanted[WANTED_SIZE])
+{
+	struct file_config *config = target;
+	return set_size(&config->users.queue_bytes, text, wanted);
+}
+
+const struct setting limits_settings[] = {
+	{"max-descriptors-per-uid", limits_descriptors},
+	{"max-queue-bytes-per-uid", limits_queue_bytes},
+	{NULL, NULL},
+};
+
 /* ---- region ---- */
 
 static int region_uuid(void *target, const char *text, char wanted[WANTED_SIZE])

@@ -18,7 +18,7 @@ struct setting {
 	setter *set;
 };
 
-extern const struct setting control_settings[], region_settings[], allow_settings[],
-	deny_settings[];
+extern const struct setting control_settings[], limits_settings[], region_settings[],
+	allow_settings[], deny_settings[];
 
 #endif

@@ -3,11 +3,11 @@
 
 #include "common/jsontext.h"
 
+#include "base/clock.h"
 #include "base/uuid.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 /* ---- identities ---- */
 
@@ -63,23 +63,25 @@ static json_t *describe_memory(const struct region *region, const struct region_
 
 static json_t *describe_counters(const struct server_stats *stats)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "joins", (json_int_t)stats->joins,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "joins", (json_int_t)stats->joins,
 		"leaves", (json_int_t)stats->leaves, "evictions", (json_int_t)stats->evictions,
 		"refusals", (json_int_t)stats->refusals, "messages", (json_int_t)stats->messages,
-		"restarts", (json_int_t)stats->restarts);
+		"restarts", (json_int_t)stats->restarts, "lost_in_accept",
+		(json_int_t)stats->lost_in_accept);
 }
 
 json_t *describe_region(struct hosted *hosted)
 {
 	const struct region_spec *spec = hosted_spec(hosted);
 	const struct server_config *limits = &spec->server;
+	const struct users_limits *users = hosted_users_limits(hosted);
 	const struct server *server = hosted_server(hosted);
 	struct server_stats stats;
 	char uuid[UUID_TEXT_SIZE];
 
 	server_get_stats(server, &stats);
 	return json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:o, s:o,"
-			 " s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:o}",
+			 " s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o}",
 		"name", spec->name, "uuid", uuid_format(spec->uuid, uuid), "generation",
 		(json_int_t)hosted_generation(hosted), "created",
 		(json_int_t)hosted_created_ms(hosted), "draining", (int)server_draining(server),
@@ -89,8 +91,10 @@ json_t *describe_region(struct hosted *hosted)
 		"vectors", (int)limits->vectors, "peers", (int)stats.peers, "quarantined_ids",
 		(int)stats.quarantined, "max_peers", (int)limits->max_peers, "max_peers_per_uid",
 		(int)limits->max_peers_per_uid, "max_queue", (json_int_t)limits->max_queue,
-		"stall_timeout", (json_int_t)limits->stall_timeout_ms, "rules",
-		(json_int_t)spec->policy.n, "counters", describe_counters(&stats));
+		"stall_timeout", (json_int_t)limits->stall_timeout_ms, "max_descriptors_per_uid",
+		(json_int_t)users->descriptors, "max_queue_bytes_per_uid",
+		(json_int_t)users->queue_bytes, "rules", (json_int_t)spec->policy.n, "counters",
+		describe_counters(&stats));
 }
 
 /* ---- peers ---- */
@@ -170,10 +174,8 @@ json_t *describe_event(const struct hub_event *event)
 
 json_t *describe_notice(const char *event, uint64_t lost)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	json_t *object = json_pack("{s:s, s:I}", "event", event, "time",
-		(json_int_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+	json_t *object =
+		json_pack("{s:s, s:I}", "event", event, "time", (json_int_t)clock_wall_ms());
 	if (lost > 0)
 		json_object_set_new(object, "lost", json_integer((json_int_t)lost));
 	return object;

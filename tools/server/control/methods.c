@@ -295,11 +295,13 @@ struct holder {
 	uint64_t serial; /* 0: nobody */
 };
 
-static bool look_for_holder(void *data, const struct server_peer_info *info)
+static bool look_for_holder(void *data, uint64_t serial, int id, const int *fds, unsigned vectors)
 {
 	struct holder *holder = data;
-	if (info->id == holder->id)
-		holder->serial = info->serial;
+	(void)fds;
+	(void)vectors;
+	if (id == holder->id)
+		holder->serial = serial;
 	return holder->serial == 0;
 }
 
@@ -335,8 +337,8 @@ static void evict_peer(struct request *request)
 		return;
 
 	struct holder holder = {.id = (int)id, .serial = serial};
-	if (by_id)
-		server_visit(hosted_server(hosted), look_for_holder, &holder);
+	if (by_id) /* not server_visit(), which finds out all about all of them */
+		server_visit_vectors(hosted_server(hosted), 0, look_for_holder, &holder);
 	evict(request, hosted, holder.serial, reason);
 }
 

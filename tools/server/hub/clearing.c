@@ -41,10 +41,12 @@ static void done(struct hosted *hosted)
 		uv_idle_stop(&hosted->hub->busy);
 }
 
+/* Whoever comes has it tried again, and is refused once more. */
 static void cannot(struct hosted *hosted, const char *why)
 {
 	done(hosted);
-	log_error(&hosted->log, "cannot clear the memory (%s): nobody is let in any more", why);
+	hosted_say(hosted, LOG_LEVEL_ERROR,
+		"cannot clear the memory (%s): nobody is let in any more", why);
 	server_set_draining(hosted->server, true);
 }
 
@@ -62,7 +64,7 @@ static void renew(struct hosted *hosted)
 	}
 	hosted->used = false;
 	done(hosted);
-	log_info(&hosted->log, "the last peer has left: the memory is zeros again");
+	hosted_say(hosted, LOG_LEVEL_INFO, "the last peer has left: the memory is zeros again");
 }
 
 void clearing_step(struct hosted *hosted)

@@ -12,6 +12,8 @@
 #include "hosted.h"
 #include "keeping.h"
 
+#include "base/clock.h"
+#include "base/loglimits.h"
 #include "base/probe.h"
 #include "base/uuid.h"
 #include "region/header.h"
@@ -20,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- its log ---- */
@@ -35,6 +36,22 @@ static void pass_on(struct log *log, enum log_level level, const char *line)
 {
 	struct log *target = container_of(log, struct hosted, log)->hub->log;
 	target->sink(target, level, line);
+}
+
+void hosted_say(struct hosted *hosted, enum log_level level, const char *format, ...)
+{
+	unsigned held_back;
+	char line[REASON_SIZE];
+	va_list args;
+
+	if (!log_allow(&hosted->log_limit, uv_now(hosted->hub->loop), &held_back))
+		return;
+	if (held_back > 0)
+		log_info(&hosted->log, "(%u lines about its memory held back)", held_back);
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	log_line(&hosted->log, level, "%s", line);
 }
 
 /* A log whose errors become the reason. */
@@ -130,9 +147,26 @@ static void news(void *data, const struct server_news *news)
 	hub_tell(data, words[news->event], news);
 }
 
+static void tapped(void *data, const struct server_message *message)
+{
+	const struct hosted *hosted = data;
+	hosted->hub->tap(hosted->hub->tap_data, hosted->spec.name, message);
+}
+
+void hosted_set_tap(struct hosted *hosted)
+{
+	server_set_tap(hosted->server, hosted->hub->tap ? tapped : NULL, hosted);
+}
+
 static void accepted(void *data, int sock)
 {
 	hosted_admit(data, sock, 0);
+}
+
+static void accepting(void *data, bool on)
+{
+	struct hosted *hosted = data;
+	server_accepting(hosted->server, on);
 }
 
 /* What is alike for a new region and one that was left. */
@@ -141,6 +175,7 @@ static int make_server(struct hosted *hosted, char *reason)
 	struct hub *hub = hosted->hub;
 	struct server_config config = hosted->spec.server;
 
+	config.users = hub->users;
 	if (hosted->life.state_peers > 0)
 		config.max_peers = hosted->life.state_peers;
 	/* Without it those who may only read are refused, and told so. */
@@ -154,6 +189,7 @@ static int make_server(struct hosted *hosted, char *reason)
 		snprintf(reason, REASON_SIZE, "cannot start serving: %s", uv_strerror(error));
 		return error;
 	}
+	acceptor_note(&hosted->acceptor, accepting);
 	uv_timer_init(hub->loop, &hosted->due);
 	uv_timer_init(hub->loop, &hosted->deadline);
 	hosted->due.data = hosted->deadline.data = hosted;
@@ -162,14 +198,9 @@ static int make_server(struct hosted *hosted, char *reason)
 	server_set_policy(hosted->server, &hosted->spec.policy);
 	server_set_watcher(hosted->server, news, hosted);
 	server_set_curious(hosted->server, hub->curious);
+	server_set_draining(hosted->server, hosted->life.draining);
+	hosted_set_tap(hosted);
 	return 0;
-}
-
-static uint64_t wall_clock_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* Without any of its parts. NULL without memory. */
@@ -183,6 +214,7 @@ static struct hosted *hosted_alloc(struct hub *hub, const struct region_spec *sp
 		.region = REGION_INIT,
 		.listener = LISTENER_INIT,
 		.read_only_fd = -1,
+		.log_limit = LOG_LIMIT_EVERY(LOG_LIMITS_BURST, LOG_LIMITS_EVERY_MS),
 		.log = {.level = hub->log->level, .sink = hub->config.grows ? say_whose : pass_on},
 	};
 	list_init(&hosted->dirty_link);
@@ -205,7 +237,7 @@ struct hosted *hosted_create(
 		snprintf(reason, REASON_SIZE, "out of memory");
 		return NULL;
 	}
-	hosted->life.created_ms = wall_clock_ms();
+	hosted->life.created_ms = clock_wall_ms();
 	/* By default a region that is created at run time leaves as much as it takes. */
 	unsigned sharers = hub->sharers > 0 ? hub->sharers : hub->config.grows ? 2 : 1;
 	*error = descriptors_claim(&hub->descriptors, &hosted->spec, sharers, reason);
@@ -262,8 +294,6 @@ struct hosted *hosted_adopt(struct hub *hub, const struct region_spec *spec,
 
 void hosted_start(struct hosted *hosted)
 {
-	if (hosted->life.draining)
-		server_set_draining(hosted->server, true);
 	hosted_touch(hosted);
 	keeping_accept(hosted);
 }
@@ -275,6 +305,7 @@ void hosted_accept_itself(struct hosted *hosted)
 
 void hosted_touch(struct hosted *hosted)
 {
+	users_set_time(hosted->hub->users, uv_now(hosted->hub->loop));
 	if (list_empty(&hosted->dirty_link))
 		list_append(&hosted->hub->dirty, &hosted->dirty_link);
 }
@@ -395,12 +426,12 @@ void hosted_free(struct hosted *hosted)
 		return;
 	struct hub *hub = hosted->hub;
 
+	if (hosted->server)
+		hosted_add_stats(hosted, &hub->totals);
+	server_destroy(hosted->server); /* whose peers touch it as they go */
 	list_remove(&hosted->dirty_link);
 	list_remove(&hosted->removed_link);
 	list_remove(&hosted->clear_link);
-	if (hosted->server)
-		hosted_add_stats(hosted, &hub->totals);
-	server_destroy(hosted->server);
 	keeping_fini(hosted);
 	listener_close(&hosted->listener);
 	if (hosted->read_only_fd >= 0)

@@ -22,7 +22,8 @@ struct hub {
 	enum keep_holder holder;
 	struct log *log;
 	struct descriptors descriptors;
-	unsigned sharers; /* regions that are about to come and share what is left */
+	struct users *users; /* what each user takes, over all regions */
+	unsigned sharers;    /* regions that are about to come and share what is left */
 
 	struct hosted **hosted; /* by name */
 	unsigned n, room;
@@ -31,8 +32,8 @@ struct hub {
 	struct list clearing; /* regions whose memory is being cleared */
 
 	uv_prepare_t before_sleep;
-	uv_idle_t busy; /* while memory is being cleared */
-	uv_timer_t quiet;
+	uv_idle_t busy;            /* while memory is being cleared */
+	uv_timer_t quiet, crowded; /* crowded: a user takes too much, see users_run() */
 	uv_poll_t from_keeper;
 	unsigned handles; /* of these that are being closed */
 	bool listens_to_keeper;
@@ -41,6 +42,8 @@ struct hub {
 
 	struct watcher watchers[HUB_MAX_WATCHERS];
 	bool curious; /* one of them is */
+	hub_tap *tap; /* NULL: nobody captures */
+	void *tap_data;
 	bool ending;
 	void (*ended)(void *data);
 	void *ended_data;
@@ -59,7 +62,8 @@ struct hosted {
 	struct listener listener;
 	bool listener_held; /* by somebody else, who has passed it */
 	struct server *server;
-	struct log log; /* says which region it is */
+	struct log log;             /* says which region it is */
+	struct log_limit log_limit; /* see hosted_say() */
 
 	struct list watches; /* of its peers' sockets */
 	struct acceptor acceptor;
@@ -106,6 +110,10 @@ void hosted_add_stats(const struct hosted *hosted, struct server_stats *totals);
 /* Let go of what outlives us, before hosted_free(): socket and memory object are not removed. */
 void hosted_disown(struct hosted *hosted);
 
+/* A log line that those cause who come and go: limited. */
+void hosted_say(struct hosted *hosted, enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* Something has happened there: run it before the loop sleeps. */
 void hosted_touch(struct hosted *hosted);
 void hosted_run(struct hosted *hosted);
@@ -138,6 +146,9 @@ void clearing_after_resume(struct hosted *hosted);
 extern const struct server_ops peer_ops;
 
 void peers_notice_departures(struct hosted *hosted);
+
+/* The server's messages go to the hub's tap, if it has one. */
+void hosted_set_tap(struct hosted *hosted);
 
 /* hub.c */
 int hub_make_room(struct hub *hub);

@@ -14,6 +14,7 @@
 #include "hosted.h"
 #include "keeping.h"
 
+#include "base/clock.h"
 #include "base/parse.h"
 
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define QUIET_MS       100
 #define WORTH_TRIMMING 500 /* messages */
@@ -118,14 +118,38 @@ static void return_memory_later(struct hub *hub)
 	uv_timer_start(&hub->quiet, quiet_event, QUIET_MS, 0);
 }
 
+static void run_dirty(struct hub *hub)
+{
+	while (!list_empty(&hub->dirty))
+		hosted_run(container_of(hub->dirty.next, struct hosted, dirty_link));
+}
+
+/* That there is a turn of the loop is all that it takes. */
+static void crowded_event(uv_timer_t *timer)
+{
+	(void)timer;
+}
+
+/* Evicts: then their regions are dirty again. */
+static void look_at_users(struct hub *hub)
+{
+	int wait = users_run(hub->users, uv_now(hub->loop));
+
+	if (wait >= 0)
+		uv_timer_start(&hub->crowded, crowded_event, (uint64_t)wait, 0);
+	else
+		uv_timer_stop(&hub->crowded);
+	run_dirty(hub);
+}
+
 static void before_sleep(uv_prepare_t *prepare)
 {
 	struct hub *hub = prepare->data;
 
 	if (!list_empty(&hub->clearing))
 		clearing_step(container_of(hub->clearing.next, struct hosted, clear_link));
-	while (!list_empty(&hub->dirty))
-		hosted_run(container_of(hub->dirty.next, struct hosted, dirty_link));
+	run_dirty(hub);
+	look_at_users(hub);
 	return_memory_later(hub);
 	if (hub->ending && list_empty(&hub->removed))
 		hub->ended(hub->ended_data);
@@ -139,6 +163,12 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 	struct hub *hub = calloc(1, sizeof(*hub));
 	if (!hub)
 		return -ENOMEM;
+	hub->users = users_create();
+	if (!hub->users) {
+		free(hub);
+		return -ENOMEM;
+	}
+	users_set_limits(hub->users, &config->users);
 	hub->config = *config;
 	hub->loop = loop;
 	hub->keep = keep;
@@ -151,6 +181,7 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 	uv_prepare_init(loop, &hub->before_sleep);
 	uv_idle_init(loop, &hub->busy);
 	uv_timer_init(loop, &hub->quiet);
+	uv_timer_init(loop, &hub->crowded);
 	hub->before_sleep.data = hub->busy.data = hub;
 	uv_prepare_start(&hub->before_sleep, before_sleep);
 	*out = hub;
@@ -160,6 +191,11 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 void hub_set_aside(struct hub *hub, unsigned descriptors)
 {
 	hub->descriptors.claimed += descriptors;
+}
+
+void hub_set_users_limits(struct hub *hub, const struct users_limits *limits)
+{
+	users_set_limits(hub->users, limits);
 }
 
 int hub_resume(struct hub *hub)
@@ -200,10 +236,12 @@ void hub_destroy(struct hub *hub)
 			hosted_disown(hosted); /* the next process goes on with it */
 		hosted_free(hosted);
 	}
+	users_destroy(hub->users);
 	free(hub->hosted);
 	close_handle(hub, &hub->before_sleep);
 	close_handle(hub, &hub->busy);
 	close_handle(hub, &hub->quiet);
+	close_handle(hub, &hub->crowded);
 	if (hub->listens_to_keeper)
 		close_handle(hub, &hub->from_keeper);
 }
@@ -344,19 +382,21 @@ uint32_t hosted_generation(const struct hosted *hosted)
 	return hosted->life.generation;
 }
 
+const struct users_limits *hosted_users_limits(const struct hosted *hosted)
+{
+	return users_limits(hosted->hub->users);
+}
+
 /* ---- watchers ---- */
 
 void hub_tell(struct hosted *hosted, const char *what, const struct server_news *news)
 {
 	struct hub *hub = hosted->hub;
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
 	const struct hub_event event = {
 		.region = hosted->spec.name,
 		.what = what,
 		.news = news,
-		.time_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000,
+		.time_ms = clock_wall_ms(),
 	};
 	/* A watcher may go while it is told. */
 	for (unsigned i = 0; i < HUB_MAX_WATCHERS; i++) {
@@ -391,6 +431,14 @@ void hub_set_curious(struct hub *hub, bool curious)
 	hub->curious = curious;
 	for (unsigned i = 0; i < hub->n; i++)
 		server_set_curious(hub->hosted[i]->server, curious);
+}
+
+void hub_set_tap(struct hub *hub, hub_tap *tap, void *data)
+{
+	hub->tap = tap;
+	hub->tap_data = data;
+	for (unsigned i = 0; i < hub->n; i++)
+		hosted_set_tap(hub->hosted[i]);
 }
 
 /* ---- the end ---- */

@@ -14,6 +14,7 @@
 #include "region/region.h"
 #include "server/policy.h"
 #include "server/server.h"
+#include "server/users.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,6 +57,7 @@ struct hub_config {
 	unsigned exit_timeout_ms;
 	bool single; /* one region, by command line: messages name its options, not the region */
 	bool grows;  /* further regions can come: none may claim all descriptors */
+	struct users_limits users; /* of each user, over all regions */
 };
 
 int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loop,
@@ -63,6 +65,9 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 
 /* So many descriptors are for something else, and no region's: before regions are added. */
 void hub_set_aside(struct hub *hub, unsigned descriptors);
+
+/* Other limits of each user, from now on. */
+void hub_set_users_limits(struct hub *hub, const struct users_limits *limits);
 
 /* Take over what an earlier process has left with the keeper. 0 or -errno, having said why. */
 int hub_resume(struct hub *hub);
@@ -105,6 +110,7 @@ struct server *hosted_server(struct hosted *hosted);
 const struct region *hosted_region(const struct hosted *hosted);
 uint64_t hosted_created_ms(const struct hosted *hosted); /* wall clock */
 uint32_t hosted_generation(const struct hosted *hosted);
+const struct users_limits *hosted_users_limits(const struct hosted *hosted); /* all regions' */
 
 /* What happens in any region, for `watch`: at most HUB_MAX_WATCHERS at a time. */
 struct hub_event {
@@ -120,6 +126,11 @@ void hub_unwatch(struct hub *hub, hub_watcher *watcher, void *data);
 
 /* Whether watchers want all of the identity of those who join: a few file reads each. */
 void hub_set_curious(struct hub *hub, bool curious);
+
+/* Every message that a peer of any region gets, for `capture`: one watcher at a time; NULL: none.
+ */
+typedef void hub_tap(void *data, const char *region, const struct server_message *message);
+void hub_set_tap(struct hub *hub, hub_tap *tap, void *data);
 
 /*
  * End: tell all peers, wait for exit_timeout_ms at most, then `ended` is called. systemd says

@@ -30,6 +30,7 @@
 #include "keeping.h"
 
 #include "daemon/watch.h"
+#include "server/backlog.h"
 #include "server/kept.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BATCH 64 /* connections, before others get their turn */
+#define BATCH 64 /* connections at a time; then others get their turn */
 
 static bool is_kept(const struct hosted *hosted)
 {
@@ -126,13 +127,12 @@ void keeping_save(struct hosted *hosted)
 {
 	char old[KEEP_NAME_SIZE];
 
-	if (!is_kept(hosted) || hosted->ending)
+	if (!is_kept(hosted) || hosted->ending || hosted->hub->holder == KEEP_NOBODY)
 		return;
 	int error = put_spec(hosted, hosted->spec_number + 1);
 	if (error < 0) {
-		log_warning(&hosted->log,
-			"cannot have the change held: after a restart it is as "
-			"it was before: %s",
+		hosted_say(hosted, LOG_LEVEL_WARNING,
+			"cannot have the change held: after a restart it is as it was before: %s",
 			strerror(-error));
 		return;
 	}
@@ -211,11 +211,21 @@ int keeping_begin(struct hosted *hosted, char *reason)
 	return error;
 }
 
-static bool drop_peer(void *data, const struct server_peer_info *info)
+/* server_visit() would look every one of them up in /proc. */
+static void drop_peers(struct hosted *hosted)
 {
-	keeping_drop_peer(data, SERVER_KEPT_VECTORS, info->serial);
-	keeping_drop_peer(data, SERVER_KEPT_SOCKET, info->serial);
-	return true;
+	struct server_load loads[BATCH];
+	uint64_t joined = 0;
+	unsigned n;
+
+	do {
+		n = server_get_loads(hosted->server, 0, joined, loads, BATCH);
+		for (unsigned i = 0; i < n; i++) {
+			keeping_drop_peer(hosted, SERVER_KEPT_VECTORS, loads[i].serial);
+			keeping_drop_peer(hosted, SERVER_KEPT_SOCKET, loads[i].serial);
+			joined = loads[i].joined;
+		}
+	} while (n == BATCH);
 }
 
 void keeping_end(struct hosted *hosted)
@@ -229,7 +239,7 @@ void keeping_end(struct hosted *hosted)
 	drop(hosted, "listen"); /* which ends accepting */
 	drop(hosted, "memory");
 	drop(hosted, "state");
-	server_visit(hosted->server, drop_peer, hosted);
+	drop_peers(hosted);
 }
 
 void keeping_fini(struct hosted *hosted)

@@ -82,6 +82,7 @@ static void peer_left(void *data, struct server_peer *peer)
 	struct hosted *hosted = data;
 	list_remove(&watch->link);
 	uv_close((uv_handle_t *)&watch->poll, free_watch);
+	hosted_touch(hosted); /* also if a user's account had it evicted */
 	if (hosted->hub->holder != KEEP_KEEPER)
 		acceptor_resume(&hosted->acceptor);
 }

@@ -30,6 +30,7 @@ enum region_metric {
 	REGION_STALLED,
 	REGION_QUARANTINED,
 	REGION_RESTARTS,
+	REGION_LOST_IN_ACCEPT,
 	REGION_DRAINING,
 	REGION_METRICS,
 };
@@ -56,6 +57,9 @@ static const struct openmetrics_family of_regions[REGION_METRICS] = {
 		"IDs of peers that have left and that somebody is still to be told of."},
 	[REGION_RESTARTS] = {"ivshmem_region_restarts", COUNTER,
 		"Restarts of the server that the region has lived through."},
+	[REGION_LOST_IN_ACCEPT] = {"ivshmem_region_lost_in_accept", COUNTER,
+		"Clients that may have been lost because the server was killed while it accepted; "
+		"at most."},
 	[REGION_DRAINING] = {"ivshmem_region_draining", GAUGE,
 		"1 if nobody is let in any more, else 0."},
 };
@@ -104,6 +108,8 @@ uint64_t measure_region(unsigned family, struct hosted *hosted)
 		return stats.quarantined;
 	case REGION_RESTARTS:
 		return stats.restarts;
+	case REGION_LOST_IN_ACCEPT:
+		return stats.lost_in_accept;
 	case REGION_DRAINING:
 		return server_draining(server);
 	case REGION_METRICS:
