@@ -116,6 +116,15 @@ int pid_file_open(struct pid_file *file, const char *path, struct log *log)
 	return 0;
 }
 
+/* Another user may not remove it; then it is to name nobody. */
+static void remove_or_empty(const struct pid_file *file)
+{
+	if (unlink(file->path) == 0)
+		return;
+	int result = ftruncate(file->fd, 0);
+	(void)result;
+}
+
 void pid_file_close(struct pid_file *file)
 {
 	struct stat ours, there;
@@ -125,7 +134,7 @@ void pid_file_close(struct pid_file *file)
 	/* Somebody may have removed it, and somebody else made a new one. */
 	if (fstat(file->fd, &ours) == 0 && stat(file->path, &there) == 0 &&
 		ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
-		unlink(file->path);
+		remove_or_empty(file);
 	close(file->fd);
 	file->fd = -1;
 }

@@ -151,7 +151,7 @@ static int serve(const struct config *config, struct startup *startup)
 		.slots = calloc(config->n_devices, sizeof(struct slot)),
 		.log = &startup->log,
 	};
-	const struct sandbox_config sandbox = {
+	const struct device_sandbox_config sandbox = {
 		.user = config->user,
 		.confine = config->sandbox,
 		.connects = needs_to_connect(config),
@@ -175,7 +175,7 @@ static int serve(const struct config *config, struct startup *startup)
 		log_error(process.log, "cannot prepare signals and timers: %s", strerror(-error));
 		goto close_slots;
 	}
-	result = sandbox_enter(&sandbox, process.log);
+	result = device_sandbox_enter(&sandbox, process.log);
 	if (result == 0) {
 		/* Only now: who fails to start says one line, which is what is wrong. */
 		for (size_t i = 0; i < process.n; i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Giving up what a process that only serves does not need. */
+/* What a process that only serves virtual machines may still do: see daemon/sandbox.h. */
 #ifndef TOOLS_DEVICE_SANDBOX_H
 #define TOOLS_DEVICE_SANDBOX_H
 
@@ -7,16 +7,15 @@
 
 #include <stdbool.h>
 
-struct sandbox_config {
+struct device_sandbox_config {
 	const char *user; /* to become; NULL: stay */
-	bool confine;     /* drop all capabilities, and allow only the system calls of serving.. */
-	bool connects;    /* ..and of connecting from another thread */
+	bool confine;     /* no capabilities, and only the system calls of serving.. */
+	bool connects;    /* ..and of connecting from another thread.. */
+	bool holds;       /* ..and of being held (holding.h).. */
+	bool controlled;  /* ..and of having a control socket */
 };
 
-/*
- * Final. Call once everything is open, before the loop is made and while there is one thread. 0, or
- * -1 after having said on `log` what is wrong.
- */
-int sandbox_enter(const struct sandbox_config *config, struct log *log);
+/* Final, as sandbox_enter(). Call once everything is open. */
+int device_sandbox_enter(const struct device_sandbox_config *config, struct log *log);
 
 #endif

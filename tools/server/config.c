@@ -32,6 +32,8 @@ enum {
 	OPT_METRICS_PEERS,
 	OPT_MAX_DESCRIPTORS_PER_UID,
 	OPT_MAX_QUEUE_BYTES_PER_UID,
+	OPT_USER,
+	OPT_NO_SANDBOX,
 };
 
 static const struct option_def options[] = {
@@ -119,6 +121,11 @@ static const struct option_def options[] = {
 		"0, "
 		"no limit, or with --config what the file says)",
 		NULL},
+
+	{OPT_USER, "user", "USER", "become this user before anything is opened (default: stay)",
+		"Protection"},
+	{OPT_NO_SANDBOX, "no-sandbox", NULL,
+		"for debuggers: leave out the system call filter and keep capabilities", NULL},
 	{0},
 };
 
@@ -294,6 +301,12 @@ static int set_process_option(struct config *config, int key, const char *argume
 		error = option_uint(&table, "--exit-timeout", argument, 0, 600000, &value);
 		config->hub.exit_timeout_ms = (unsigned)value;
 		return error;
+	case OPT_USER:
+		config->user = argument;
+		return 0;
+	case OPT_NO_SANDBOX:
+		config->sandbox = false;
+		return 0;
 	}
 	return 1;
 }
@@ -410,6 +423,7 @@ int config_parse(struct config *config, int argc, char **argv)
 		.startup = STARTUP_CONFIG_INIT("ivshmem-server"),
 		.hub = {.max_regions = HUB_MAX_REGIONS, .exit_timeout_ms = 1000},
 		.metrics = METRICS_CONFIG_INIT,
+		.sandbox = true,
 	};
 	region_spec_init(&config->region);
 	config->region.memory.size = 0;

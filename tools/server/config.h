@@ -18,6 +18,8 @@ struct config {
 	const char *file;    /* --config; NULL: one region, by these options */
 	bool check;          /* only say whether the file is right */
 	const char *control; /* path of the control socket; NULL: not given */
+	const char *user;    /* to become; NULL: stay */
+	bool sandbox;
 	struct hub_config hub;
 	struct metrics_config metrics;
 	struct region_spec region; /* without --config */

@@ -12,6 +12,7 @@
 #include "hub/apply.h"
 #include "metrics/metrics.h"
 #include "probes.h"
+#include "sandbox.h"
 
 #include "common/stdfds.h"
 #include "daemon/daemon.h"
@@ -371,6 +372,20 @@ static int check(const struct config *config, struct log *log)
 	return error == 0 ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
+static int confine_and_run(const struct config *config, struct startup *startup)
+{
+	const struct server_sandbox_config sandbox = {
+		.user = config->user,
+		.confine = config->sandbox,
+		.serves_http = config->metrics.address != NULL,
+		.resolves_names = config->file != NULL,
+	};
+
+	if (server_sandbox_enter(&sandbox, &startup->log) < 0)
+		return EXIT_STARTUP;
+	return run(config, startup);
+}
+
 int main(int argc, char **argv)
 {
 	struct pid_file pid_file = PID_FILE_INIT;
@@ -397,7 +412,7 @@ int main(int argc, char **argv)
 		result = check(&config, &startup.log);
 	} else if (config.startup.foreground ||
 		pid_file_open(&pid_file, config.pid_file, &startup.log) == 0) {
-		result = run(&config, &startup);
+		result = confine_and_run(&config, &startup);
 	}
 	pid_file_close(&pid_file);
 	startup_end(&startup);
