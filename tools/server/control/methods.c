@@ -8,11 +8,11 @@
 #include "methods.h"
 
 #include "describe.h"
-#include "interfaces.h"
-#include "members.h"
 #include "spec.h"
 
 #include "common/jsontext.h"
+#include "service/standard.h"
+#include "varlink/members.h"
 
 #include "base/clock.h"
 
@@ -21,13 +21,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SERVICE "org.varlink.service"
 #define CONTROL "ivshmem.Control"
+
+extern const char control_interface[]; /* ivshmem.Control.varlink, as meson makes a string */
 
 /* A call in the works. */
 struct request {
 	struct methods *methods;
-	const struct caller *caller;
+	struct caller *caller;
 	bool more;
 	struct members parameters;
 	struct answer *answer;
@@ -45,20 +46,19 @@ static void fail(struct request *request, const char *error, json_t *parameters)
 	request->answer->message = varlink_make_error(error, parameters);
 }
 
-json_t *methods_refuse(const char *error, const char *reason)
-{
-	return varlink_make_error(error, json_pack("{s:o}", "reason", json_text(reason)));
-}
-
 static void refuse(struct request *request, const char *error, const char *reason)
 {
-	request->answer->message = methods_refuse(error, reason);
+	request->answer->message = standard_refuse(error, reason);
 }
 
 static void fail_parameter(struct request *request, const char *parameter)
 {
-	fail(request, SERVICE ".InvalidParameter",
-		json_pack("{s:o}", "parameter", json_text(parameter)));
+	request->answer->message = standard_invalid(parameter);
+}
+
+static void expect_more(struct request *request)
+{
+	request->answer->message = standard_expected_more();
 }
 
 /* Are the parameters right, all of them having been taken? Else this is the answer. */
@@ -103,48 +103,20 @@ static struct hosted *find_region(struct request *request, const char *name)
 	return NULL;
 }
 
-/* ---- org.varlink.service ---- */
-
-static void get_info(struct request *request)
-{
-	if (is_right(request))
-		reply(request,
-			json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "ivshmem", "product",
-				"ivshmem-server", "version", IVSHMEM_VERSION, "url", "",
-				"interfaces", SERVICE, CONTROL));
-}
-
-static void get_interface_description(struct request *request)
-{
-	char name[64] = "";
-	if (!take_text(&request->parameters, "interface", name, sizeof(name)))
-		set_wrong(&request->parameters, "interface");
-	if (!is_right(request))
-		return;
-	const char *text = strcmp(name, SERVICE) == 0 ? service_interface
-		: strcmp(name, CONTROL) == 0          ? control_interface
-						      : NULL;
-	if (text)
-		reply(request, json_pack("{s:s}", "description", text));
-	else
-		fail(request, SERVICE ".InterfaceNotFound",
-			json_pack("{s:o}", "interface", json_text(name)));
-}
-
 /* ---- to see ---- */
 
 /* The first part of a listing, and, if the caller takes several, the rest for later. */
-static void begin_listing(struct request *request, enum listing_kind kind, const char *region)
+static void begin_listing(struct request *request, struct listing *listing)
 {
 	struct answer *answer = request->answer;
-	struct listing *listing = listing_create(request->methods->hub, kind, region);
+	bool more;
+
 	if (!listing)
 		return;
-	bool more;
 	json_t *part = listing_next(listing, &more);
 	if (more && !request->more) {
 		json_decref(part);
-		fail(request, SERVICE ".ExpectedMore", NULL);
+		expect_more(request);
 	} else if (part) {
 		answer->message = varlink_make_reply(part, more);
 	}
@@ -157,7 +129,8 @@ static void begin_listing(struct request *request, enum listing_kind kind, const
 static void list_regions(struct request *request)
 {
 	if (is_right(request))
-		begin_listing(request, LISTING_REGIONS, NULL);
+		begin_listing(
+			request, listing_create(request->methods->hub, LISTING_REGIONS, NULL));
 }
 
 static void get_region(struct request *request)
@@ -174,19 +147,28 @@ static void list_peers(struct request *request)
 	char name[HUB_NAME_SIZE];
 	bool one = take_text(&request->parameters, "region", name, sizeof(name));
 	if (is_right(request) && (!one || find_region(request, name)))
-		begin_listing(request, LISTING_PEERS, one ? name : NULL);
+		begin_listing(request,
+			listing_create(request->methods->hub, LISTING_PEERS, one ? name : NULL));
+}
+
+/* For what has no end: of a region that there is, or of all ("")? */
+static bool begin_stream(struct request *request, char name[HUB_NAME_SIZE])
+{
+	name[0] = '\0';
+	bool one = take_text(&request->parameters, "region", name, HUB_NAME_SIZE);
+	if (!is_right(request) || (one && !find_region(request, name)))
+		return false;
+	if (!request->more)
+		expect_more(request);
+	return request->more;
 }
 
 static void watch(struct request *request)
 {
-	char name[HUB_NAME_SIZE] = "";
-	bool one = take_text(&request->parameters, "region", name, sizeof(name));
-	if (!is_right(request) || (one && !find_region(request, name)))
+	char name[HUB_NAME_SIZE];
+
+	if (!begin_stream(request, name))
 		return;
-	if (!request->more) {
-		fail(request, SERVICE ".ExpectedMore", NULL);
-		return;
-	}
 	request->answer->watch = true;
 	memcpy(request->answer->region, name, sizeof(name));
 	request->answer->message = varlink_make_reply(describe_notice("watching", 0), true);
@@ -361,11 +343,9 @@ static void reload(struct request *request)
 
 static const struct method {
 	const char *name;
-	bool changes;
+	bool privileged;
 	void (*run)(struct request *request);
 } methods_list[] = {
-	{SERVICE ".GetInfo", false, get_info},
-	{SERVICE ".GetInterfaceDescription", false, get_interface_description},
 	{CONTROL ".ListRegions", false, list_regions},
 	{CONTROL ".GetRegion", false, get_region},
 	{CONTROL ".ListPeers", false, list_peers},
@@ -385,28 +365,14 @@ static const struct method *find_method(const char *name)
 	return NULL;
 }
 
-static void fail_unknown(struct request *request, const char *name)
-{
-	const char *dot = strrchr(name, '.');
-	int length = dot ? (int)(dot - name) : (int)strlen(name);
-	bool ours = strncmp(name, SERVICE ".", sizeof(SERVICE)) == 0 ||
-		strncmp(name, CONTROL ".", sizeof(CONTROL)) == 0;
-
-	if (ours)
-		fail(request, SERVICE ".MethodNotFound", json_pack("{s:s}", "method", name));
-	else
-		fail(request, SERVICE ".InterfaceNotFound",
-			json_pack("{s:s#}", "interface", name, length));
-}
-
 static void deny(struct request *request, const struct method *method)
 {
 	unsigned suppressed;
 	struct methods *methods = request->methods;
 
 	refuse(request, CONTROL ".NotPermitted",
-		"only root and the user that the server runs as may change something");
-	if (!log_allow(&methods->denials, clock_ms(), &suppressed))
+		"only root and the user that the server runs as may do this");
+	if (!log_allow_user(&methods->denials, request->caller->uid, clock_ms(), &suppressed))
 		return;
 	if (suppressed > 0)
 		log_warning(methods->log, "control: (%u such lines held back)", suppressed);
@@ -414,8 +380,14 @@ static void deny(struct request *request, const struct method *method)
 		request->caller->pid, method->name);
 }
 
-void methods_call(struct methods *methods, const struct caller *caller,
-	const struct varlink_call *call, struct answer *answer)
+static const struct standard standard = {
+	.product = "ivshmem-server",
+	.interface = CONTROL,
+	.description = control_interface,
+};
+
+void methods_call(struct methods *methods, struct caller *caller, const struct varlink_call *call,
+	struct answer *answer)
 {
 	struct request request = {
 		.methods = methods,
@@ -428,10 +400,10 @@ void methods_call(struct methods *methods, const struct caller *caller,
 
 	*answer = (struct answer){0};
 	if (!method)
-		fail_unknown(&request, call->method);
+		answer->message = standard_call(&standard, call);
 	else if (call->upgrade)
 		fail_parameter(&request, "upgrade");
-	else if (method->changes && !caller->may_change)
+	else if (method->privileged && !caller->may_change)
 		deny(&request, method);
 	else
 		method->run(&request);

@@ -8,6 +8,8 @@
 
 #include "varlink/varlink.h"
 
+#include "base/loglimits.h"
+
 /* Who calls, as the kernel knows it. */
 struct caller {
 	uid_t uid;
@@ -19,7 +21,7 @@ struct methods {
 	struct hub *hub;
 	const struct control_config *config;
 	struct log *log;
-	struct log_limit denials;
+	struct log_limits denials; /* log lines */
 };
 
 struct answer {
@@ -29,10 +31,7 @@ struct answer {
 	char region[HUB_NAME_SIZE]; /* in this region; "": in all */
 };
 
-void methods_call(struct methods *methods, const struct caller *caller,
-	const struct varlink_call *call, struct answer *answer);
-
-/* The errors that are no answer to a call, as messages. NULL without memory. */
-json_t *methods_refuse(const char *error, const char *reason);
+void methods_call(struct methods *methods, struct caller *caller, const struct varlink_call *call,
+	struct answer *answer);
 
 #endif

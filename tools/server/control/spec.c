@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "spec.h"
 
-#include "members.h"
-
 #include "base/parse.h"
 #include "base/uuid.h"
+#include "varlink/members.h"
 
 #include <ivshmem/abi.h>
 

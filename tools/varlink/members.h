@@ -4,8 +4,8 @@
  * first that is wrong is remembered, and the rest is read nevertheless, so that the code that does
  * so is a list of what there is. What is left over in the end nobody knows.
  */
-#ifndef TOOLS_SERVER_CONTROL_MEMBERS_H
-#define TOOLS_SERVER_CONTROL_MEMBERS_H
+#ifndef TOOLS_VARLINK_MEMBERS_H
+#define TOOLS_VARLINK_MEMBERS_H
 
 #include <jansson.h>
 #include <stdbool.h>
