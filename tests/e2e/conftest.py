@@ -43,6 +43,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours: uses options or promises that only our server has")
+    config.addinivalue_line("markers", "long: one case more of the same, which only --long runs")
     config.addinivalue_line("markers", "crowd: has tens of thousands of descriptors in flight")
     # A thousand peers in one process need more descriptors than most shells allow.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -50,12 +51,19 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of our own options do not apply to another server: left out, not skipped."""
-    if config.getoption("--server-kind") == "ours":
-        return
-    ours = [item for item in items if item.get_closest_marker("ours")]
-    config.hook.pytest_deselected(items=ours)
-    items[:] = [item for item in items if item not in ours]
+    """Left out, not skipped: more of the same, and what does not apply to another server."""
+    marks = [] if config.getoption("--long") else ["long"]
+    if config.getoption("--server-kind") != "ours":
+        marks.append("ours")
+    out = [item for item in items if any(map(item.get_closest_marker, marks))]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+def cases(*always, long=()):
+    """For parametrize: the cases of every run, and those that only --long runs."""
+    return [*always, *(pytest.param(*(case if isinstance(case, tuple) else (case,)),
+                                    marks=pytest.mark.long) for case in long)]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import subprocess
 import pytest
 
 import bare
-from conftest import find_program, wait_until
+from conftest import cases, find_program, wait_until
 from qemu import TOP, doorbell_device, plain_device, vfio_user_device
 from test_guests import region_path
 
@@ -158,7 +158,7 @@ def test_random_accesses(server, attach, boot, join, subject, seed):
     boot(subject, "self", *options, **subject.expected).wait()
 
 
-@pytest.mark.parametrize("by", ["port", "keyboard"])
+@pytest.mark.parametrize("by", cases("port", long=["keyboard"]))
 @EACH_SUBJECT
 def test_reboots(server, serve, boot, subject, by):
     """Ten resets: the same ID, everything else as after power-on, interrupts work."""

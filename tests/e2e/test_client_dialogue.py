@@ -142,8 +142,8 @@ def test_terminal(server, start):
 
 def test_server_that_accepts_and_says_nothing(replay, client):
     begin = time.monotonic()
-    assert client("-S", replay.path, "--connect-timeout", "0.5", "info").returncode == 3
-    assert time.monotonic() - begin < 4, "the library's own limit is 5 s"
+    assert client("-S", replay.path, "--connect-timeout", "6", "info").returncode == 3
+    assert time.monotonic() - begin >= 6, "the library's own limit is 5 s"
 
 
 def test_question_mark_prints_help_and_nothing_else(server, start):

@@ -11,7 +11,7 @@ import pytest
 
 from conformance import PEER_VECTORS, PLAIN, CoreSubject, QemuSubject, doorbell, legacy
 from conformance_cases import CASES
-from conftest import find_program
+from conftest import cases, find_program
 import differences
 from qemu import doorbell_device, plain_device, vfio_user_device
 from test_qtest import boot, shared_file  # pylint: disable=unused-import # fixtures
@@ -73,7 +73,7 @@ def test_core(kind):
     subject.close()
 
 
-@pytest.mark.parametrize("qemu", ["qemu-7", "qemu-10", "qemu-11"])
+@pytest.mark.parametrize("qemu", cases("qemu-7", "qemu-11", long=["qemu-10"]))
 def test_built_in_device(server, boot, join, shared_file, qemu):
     path, _ = shared_file
     servers = {vectors: server(vectors=vectors) for vectors in (PEER_VECTORS, WIDE)}

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from conftest import cases
 from qemu import doorbell_device, plain_device, vfio_user_device
 from shell_guest import (  # pylint: disable=unused-import # fixtures
     shell_guest, shell_image, wait_for)
@@ -63,7 +64,7 @@ def told(command, vector):
     return sum(map(int, re.findall(rf"^{vector} rung (\d+)$", command.output(), re.M)))
 
 
-@pytest.mark.parametrize("kernel", ["debian12", "trixie", "sid", "arm64"])
+@pytest.mark.parametrize("kernel", cases("debian12", "sid", "arm64", long=["trixie"]))
 def test_kernels(machine, kernel):
     """A device is found by what it says of itself, and each vector has its interrupt."""
     peer, guest = machine("built-in", "ours", kernel=kernel)
@@ -120,7 +121,7 @@ def test_plain(shell_guest, tmp):
     assert guest.run("dd if=/dev/uio0 bs=4 count=1 2>&1 || :").count("error") == 1
 
 
-@pytest.mark.parametrize("kernel", ["debian12", "trixie", "sid", "arm64"])
+@pytest.mark.parametrize("kernel", cases("debian12", long=["trixie", "sid", "arm64"]))
 def test_driver_taken_away(machine, kernel):
     """Who waits hears of it; who has the memory mapped keeps it; then everything works again."""
     _, guest = machine("built-in", "ours", kernel=kernel)
@@ -144,7 +145,7 @@ def test_driver_taken_away(machine, kernel):
         assert "0 total 0 in 0" in output, output
 
 
-@pytest.mark.parametrize("qemu", ["qemu-7", "qemu-11"])
+@pytest.mark.parametrize("qemu", cases("qemu-11", long=["qemu-7"]))
 def test_unplugged(server, shell_guest, qemu):
     """
     Hot-unplug while a process waits. On QEMU's own device: where vfio-user-pci is unplugged, QEMU

@@ -13,7 +13,7 @@ import struct
 
 import pytest
 
-from conftest import wait_until
+from conftest import cases, wait_until
 from guests import (  # pylint: disable=unused-import # fixtures
     DEADLINE, ROUNDS, SIZE, accel, boot, check, finish, host, image)
 from qemu import doorbell_device, plain_device, result_line
@@ -31,13 +31,12 @@ def region_path(target):
     raise AssertionError("the server has no memfd")
 
 
-@pytest.mark.parametrize("qemus", [("qemu-7", "qemu-7"), ("qemu-10", "qemu-11")],
-                         ids=["debian", "newer"])
+@pytest.mark.parametrize("qemus", cases("qemu-10 qemu-11", long=["qemu-7 qemu-7"]))
 def test_two_machines_and_a_host_process(server, boot, host, qemus):
     target = server(vectors=2, size=SIZE)
     process = host(target, 0, 3)
     guests = [boot(*doorbell_device(target), qemu=qemu, seat=seat, seats=3, rounds=ROUNDS)
-              for seat, qemu in enumerate(qemus, 1)]
+              for seat, qemu in enumerate(qemus.split(), 1)]
     results = [guest.wait() for guest in guests]
     own, left = finish(process)
     check([own, *results], [{0, 1}, {0, 2}, {1, 2}])
