@@ -215,6 +215,91 @@ void hub_unwatch(struct hub *hub, hub_watcher *watcher, void *data)
 		hub->watcher = NULL;
 }
 
+void hub_set_tap(struct hub *hub, hub_tap *tap, void *data)
+{
+	hub->tap = tap;
+	hub->tap_data = data;
+}
+
+/* ---- bells.h ---- */
+
+#define VECTORS 100
+
+/* A session for peer 0 of one region, with many vectors. */
+struct bells {
+	struct hub *hub;
+	char region[HUB_NAME_SIZE];
+	bells_watcher *watcher;
+	void *data;
+	uint64_t seen[VECTORS];
+};
+
+int bells_start(
+	struct bells **out, struct hub *hub, const char *region, bells_watcher *watcher, void *data)
+{
+	if (hub->n_bells == BELLS_SESSIONS)
+		return -EUSERS;
+	*out = calloc(1, sizeof(**out));
+	**out = (struct bells){.hub = hub, .watcher = watcher, .data = data};
+	snprintf((*out)->region, HUB_NAME_SIZE, "%s", region ? region : "");
+	hub->bells = *out;
+	hub->n_bells++;
+	return 0;
+}
+
+void bells_stop(struct bells *bells)
+{
+	if (!bells)
+		return;
+	bells->hub->n_bells--;
+	bells->hub->bells = NULL;
+	free(bells);
+}
+
+static struct bell_info bell_of(const struct bells *bells, unsigned vector)
+{
+	return (struct bell_info){
+		.region = "a", .serial = 1, .vector = vector, .seen = bells->seen[vector]};
+}
+
+void hubbox_ring(struct hub *hub, const char *region, unsigned vector)
+{
+	struct bells *bells = hub->bells;
+	bells->seen[vector]++;
+	struct bell_info info = bell_of(bells, vector);
+	info.region = region;
+	if (bells->watcher)
+		bells->watcher(bells->data, &info);
+}
+
+const char *bells_region(const struct bells *bells)
+{
+	return bells->region;
+}
+
+void bells_visit(const struct bells *bells, struct bells_cursor *cursor,
+	bool (*visit)(void *data, const struct bell_info *bell), void *data)
+{
+	for (unsigned i = cursor->vector; i < VECTORS; i++) {
+		const struct bell_info info = bell_of(bells, i);
+		cursor->vector = i + 1;
+		if (info.seen > 0 && !visit(data, &info))
+			return;
+	}
+}
+
+void bells_count(const struct bells *bells, uint64_t *watched, uint64_t *unwatched)
+{
+	(void)bells;
+	*watched = VECTORS;
+	*unwatched = 5;
+}
+
+bool bells_full(const struct bells *bells)
+{
+	return bells->region[0] == '\0'; /* all is too much for it */
+}
+
 /* ---- server.h ---- */
 
 void server_visit(struct server *server,

@@ -6,6 +6,7 @@
 #ifndef TESTS_HUBBOX_H
 #define TESTS_HUBBOX_H
 
+#include "../../tools/server/hub/bells.h"
 #include "../../tools/server/hub/hub.h"
 
 struct hubbox_region {
@@ -22,7 +23,11 @@ struct hub {
 	hub_watcher *watcher;
 	void *watcher_data;
 	bool curious;
-	int add_result; /* what hub_add() says; 0: it does it */
+	hub_tap *tap;
+	void *tap_data;
+	unsigned n_bells;
+	struct bells *bells; /* the last one that was started and not stopped */
+	int add_result;      /* what hub_add() says; 0: it does it */
 };
 
 /* A log for tests to look into: all lines, until hubbox_init(). */
@@ -36,6 +41,9 @@ void hubbox_fini(struct hub *hub);
 
 /* So many peers with the serial numbers 1, 2, ... of user 1000; malloc'ed. */
 struct server_peer_info *hubbox_peers(unsigned n);
+
+/* Somebody rings, as far as a session of bells hears it. */
+void hubbox_ring(struct hub *hub, const char *region, unsigned vector);
 
 void hubbox_tell(struct hub *hub, const char *region, const char *what, const struct server_news *);
 

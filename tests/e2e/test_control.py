@@ -23,103 +23,25 @@ import pytest
 
 import varlink
 import wire
-from conftest import TIMEOUT, TOP, Server, acting_with, find_program, kill, wait_until
+from conftest import TIMEOUT, TOP, acting_with, find_program, kill, wait_until
+from controlled import CONTROL, READERS, Ongoing, ctl, ctl_json, serve  # pylint: disable=unused-import
 
 pytestmark = pytest.mark.ours
 
 NOBODY = pwd.getpwnam("nobody")
-READERS = 54321  # a group that nobody is in
-CONTROL = "ivshmem.Control."
 INTERFACE = TOP / "tools/server/control/ivshmem.Control.varlink"
 
 
-class Controlled(Server):
-    """A server with a control socket, which is its last socket."""
-
-    @property
-    def control(self):
-        return self.sockets[-1]
-
-    def client(self):
-        return varlink.Client(self.control, timeout=3 * TIMEOUT)
-
-    def call(self, method, **parameters):
-        with self.client() as client:
-            return client.call(CONTROL + method, **parameters)
-
-
-@pytest.fixture
-def serve(server_command, launch, tmp):
-    """
-    Start a server with a configuration file: serve(name=SECTION, ...) with the settings of each
-    region. Everybody may connect to the sockets, so that the rules decide.
-    """
-
-    def start(settings="", **regions):
-        tmp.chmod(0o755)
-        sockets = [str(tmp / name) for name in regions] + [str(tmp / "control")]
-        text = f'control {{ socket = "{sockets[-1]}" group = "{READERS}" {settings} }}\n'
-        for path, (name, section) in zip(sockets, regions.items()):
-            text += (f'region {name} {{\n socket = "{path}"\n socket-mode = 0666\n {section}\n'
-                     "}\n")
-        file = tmp / "ivshmem.conf"
-        file.write_text(text, encoding="ascii")
-        return launch(Controlled, sockets, [*server_command, "-F", "--config", file],
-                      ready_fd=False)
-
-    return start
-
-
-def ctl(target, *arguments, code=0, **options):
-    """Run ivshmctl on a server, or on a socket; what it has printed on its standard output."""
-    path = target if isinstance(target, (str, pathlib.Path)) else target.control
-    result = subprocess.run([find_program("ivshmctl"), "--socket", path, *map(str, arguments)],
-                            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                            timeout=3 * TIMEOUT, check=False, **options)
-    print(result.stdout, result.stderr)
-    assert result.returncode == code
-    assert bool(result.stderr) == (code != 0)
-    return result.stdout if code == 0 else result.stderr
-
-
-def ctl_json(target, *arguments):
-    return json.loads(ctl(target, "--json", *arguments))
-
-
-class Joiner:
-    """Joins and leaves, one after the other, for as long as the block lasts."""
+class Joiner(Ongoing):
+    """Joins and leaves."""
 
     def __init__(self, path):
+        super().__init__("joins")
         self.path = path
-        self.joined = 0
-        self.error = None
-        self.stop = False
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
-        try:
-            while not self.stop:
-                with wire.Peer(self.path, timeout=3 * TIMEOUT) as peer:
-                    peer.pump(lambda p: len(p.vectors) == 1, "own vector")
-                self.joined += 1
-        except Exception as error:  # pylint: disable=broad-except # the test tells
-            self.error = error
-
-    def more(self, count=20):
-        """Wait until so many more have joined."""
-        wanted = self.joined + count
-        wait_until(lambda: self.error or self.joined >= wanted, f"{count} joins", 3 * TIMEOUT)
-        assert self.error is None, self.error
-
-    def __enter__(self):
-        self.thread.start()
-        self.more(1)
-        return self
-
-    def __exit__(self, *unused):
-        self.stop = True
-        self.thread.join()
-        assert self.error is None, self.error
+    def once(self):
+        with wire.Peer(self.path, timeout=3 * TIMEOUT) as peer:
+            peer.pump(lambda p: len(p.vectors) == 1, "own vector")
 
 
 # ---- what is spoken ----
@@ -180,9 +102,12 @@ def test_every_method_keeps_to_the_interface(serve, tmp):
         assert peer.at_end()
         call("RemoveRegion", name="c")
         call("Reload")
-        client.send(CONTROL + "Watch", {}, more=True)
-        interface.check_answer("Watch", client.answer())
-        done.add("Watch")
+        call("ListDoorbells")
+        for stream in ("Watch", "Capture"):
+            with target.client() as other:
+                other.send(CONTROL + stream, {}, more=True)
+                interface.check_answer(stream, other.answer())
+            done.add(stream)
     assert done == set(interface.methods)
 
 
@@ -512,7 +437,7 @@ def test_half_a_call_and_silence(serve):
             stack.enter_context(target.client()).sock.sendall(b'{"method":"ivsh')
         joiner.more()
         assert target.call("ListRegions")["regions"]
-        wait_until(lambda: joiner.joined > 30, "more joins")
+        wait_until(lambda: joiner.done > 30, "more joins")
 
 
 def test_200_clients(serve):

@@ -3,6 +3,7 @@
  * The control socket with its loop. The tests are clients of it and turn the loop themselves, so
  * that what happens in one turn can be looked at.
  */
+#include "../../tools/server/control/capture.h"
 #include "../../tools/server/control/control.h"
 
 #include "../../tools/daemon/watch.h"
@@ -363,6 +364,114 @@ static void test_a_watcher_that_does_not_read_is_told_what_it_missed(void **stat
 	close(sock);
 }
 
+#define CAPTURE                                                                                    \
+	"{\"method\":\"ivshmem.Control.Capture\",\"more\":true,"                                   \
+	"\"parameters\":{\"region\":\"a\",\"doorbells\":true}}"
+
+static const struct server_message a_message = {.kind = SERVER_SENT_CONNECT,
+	.fd = SERVER_FD_DOORBELL,
+	.serial = 5,
+	.id = 3,
+	.number = 7,
+	.vector = 1};
+
+static void test_a_capture_has_all_of_one_region(void **state)
+{
+	(void)state;
+	static const struct identity identity = {.uid = 7, .gid = 8, .pid = 9};
+	const struct server_news refused = {
+		.event = SERVER_REFUSED, .id = -1, .identity = &identity, .reason = "no rule"};
+	hubbox_add(&hub, "a");
+	assert_null(hub.tap);
+
+	int sock = client();
+	say(sock, CAPTURE);
+	expect(sock, "{\"parameters\":{\"events\":[]},\"continues\":true}");
+	hub.tap(hub.tap_data, "a", &a_message);
+	hub.tap(hub.tap_data, "b", &a_message);
+	hubbox_tell(&hub, "b", "draining", NULL);
+	hubbox_tell(&hub, "a", "refused", &refused);
+	hubbox_ring(&hub, "a", 2);
+	const char *text = hear(sock);
+	json_t *message = json_loads(text, 0, NULL);
+	json_t *events = json_object_get(json_object_get(message, "parameters"), "events");
+	assert_int_equal(json_array_size(events), 3);
+	assert_non_null(strstr(text,
+		"\"region\":\"a\",\"id\":3,\"serial\":5,\"message\":\"connect\",\"number\":7,"
+		"\"vector\":1,\"descriptor\":\"doorbell\"}"));
+	assert_non_null(
+		strstr(text, "\"region\":\"a\",\"uid\":7,\"pid\":9,\"reason\":\"no rule\"}"));
+	assert_non_null(strstr(text, "\"event\":\"rung\""));
+	json_decref(message);
+	close(sock);
+	turn_loop();
+	assert_null(hub.tap); /* and costs nothing any more */
+	assert_int_equal(hub.n_bells, 0);
+}
+
+static void test_a_capture_that_is_not_read_loses_and_says_so(void **state)
+{
+	(void)state;
+	enum { EVENTS = 3 * CAPTURE_ROOM };
+	hubbox_add(&hub, "a");
+	int sock = client();
+	say(sock, CAPTURE);
+	expect(sock, "events");
+	for (unsigned i = 0; i < EVENTS; i++) {
+		hub.tap(hub.tap_data, "a", &a_message);
+		if (i % 1000 == 0)
+			turn_loop();
+	}
+	turn_loop();
+	assert_int_equal(uv_backend_timeout(&loop), -1);
+
+	size_t seen = 0;
+	json_int_t lost = 0;
+	while (lost == 0) {
+		json_t *message = json_loads(hear(sock), 0, NULL), *event;
+		json_t *events = json_object_get(json_object_get(message, "parameters"), "events");
+		size_t i;
+		assert_non_null(message);
+		json_array_foreach (events, i, event) {
+			lost += json_integer_value(json_object_get(event, "count"));
+			seen += json_object_get(event, "message") != NULL;
+		}
+		json_decref(message);
+	}
+	assert_true(seen >= CAPTURE_ROOM);
+	assert_int_equal(seen + (size_t)lost, EVENTS);
+	/* And is up to date again. */
+	hub.tap(hub.tap_data, "a", &a_message);
+	expect(sock, "connect");
+	assert_string_equal(hear(sock), "-");
+	close(sock);
+}
+
+static void test_captures_have_a_limit_and_need_more(void **state)
+{
+	(void)state;
+	hubbox_add(&hub, "a");
+	int sock = client(), other = client();
+	say(sock, "{\"method\":\"ivshmem.Control.Capture\"}");
+	expect(sock, "ExpectedMore");
+	say(sock,
+		"{\"method\":\"ivshmem.Control.Capture\",\"more\":true,"
+		"\"parameters\":{\"region\":\"b\"}}");
+	expect(sock, "NoSuchRegion");
+	assert_null(hub.tap);
+	hub.n_bells = BELLS_SESSIONS;
+	say(other, CAPTURE);
+	expect(other, "TooManyClients");
+	hub.n_bells = 0;
+	/* Nobody would hear of it. */
+	say(other, "{\"method\":\"ivshmem.Control.Capture\",\"more\":true,\"oneway\":true}");
+	say(other, GET_INFO);
+	expect(other, "ivshmem-server");
+	assert_null(hub.tap);
+	close(sock);
+	close(other);
+}
+
 static void test_a_watch_ends_with_its_client(void **state)
 {
 	(void)state;
@@ -516,6 +625,9 @@ int main(void)
 		CONTROL_TEST(test_watchers_see_what_happens),
 		CONTROL_TEST(test_a_watch_needs_more_and_a_region),
 		CONTROL_TEST(test_a_watcher_that_does_not_read_is_told_what_it_missed),
+		CONTROL_TEST(test_a_capture_has_all_of_one_region),
+		CONTROL_TEST(test_a_capture_that_is_not_read_loses_and_says_so),
+		CONTROL_TEST(test_captures_have_a_limit_and_need_more),
 		CONTROL_TEST(test_a_watch_ends_with_its_client),
 		CONTROL_TEST(test_one_client_too_many_is_told_so),
 		CONTROL_TEST(test_others_are_turned_away),

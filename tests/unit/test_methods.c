@@ -337,6 +337,61 @@ static void test_protection_is_stated_as_it_is(void **state)
 	expect_protection(true, (uid_t)-1, 0600, false, "unknown");
 }
 
+static void test_doorbells_are_listed_once_they_were_seen(void **state)
+{
+	(void)state;
+	hubbox_add(&hub, "a");
+	struct caller caller = reader;
+	struct listing *listing;
+	bool more;
+
+	json_t *reply = expect_reply(call(&caller, CONTROL "ListDoorbells", "{}"));
+	assert_int_equal(json_array_size(json_object_get(reply, "doorbells")), 0);
+	assert_int_equal(json_integer_value(json_object_get(reply, "unwatched")), 5);
+	json_decref(reply);
+	for (unsigned i = 0; i < 40; i++)
+		hubbox_ring(&hub, "a", 2 * i);
+	hubbox_ring(&hub, "a", 0);
+	expect_error(
+		call(&caller, CONTROL "ListDoorbells", "{}"), SERVICE "ExpectedMore", NULL, NULL);
+	reply = expect_reply(call_as(&caller, CONTROL "ListDoorbells", "{}", true, &listing));
+	json_t *list = json_object_get(reply, "doorbells");
+	assert_int_equal(json_array_size(list), LISTING_PART);
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "seen")), 2);
+	assert_int_equal(
+		json_integer_value(json_object_get(json_array_get(list, 31), "vector")), 62);
+	json_decref(reply);
+	reply = listing_next(listing, &more);
+	assert_false(more);
+	assert_int_equal(json_array_size(json_object_get(reply, "doorbells")), 40 - LISTING_PART);
+	json_decref(reply);
+	listing_destroy(listing);
+	bells_stop(caller.bells);
+}
+
+static void test_who_asks_for_other_doorbells_begins_anew(void **state)
+{
+	(void)state;
+	hubbox_add(&hub, "a");
+	struct caller caller = reader, other = reader;
+
+	expect_done(call(&caller, CONTROL "ListDoorbells", "{}"));
+	hubbox_ring(&hub, "a", 0);
+	expect_done(call(&caller, CONTROL "ListDoorbells", "{'region':'a'}"));
+	assert_string_equal(bells_region(caller.bells), "a");
+	assert_int_equal(hub.n_bells, 1);
+	json_t *reply = expect_reply(call(&caller, CONTROL "ListDoorbells", "{'region':'a'}"));
+	assert_int_equal(json_array_size(json_object_get(reply, "doorbells")), 0);
+	json_decref(reply);
+	expect_error(call(&other, CONTROL "ListDoorbells", "{'region':'b'}"),
+		CONTROL "NoSuchRegion", "name", "b");
+	hub.n_bells = BELLS_SESSIONS;
+	expect_error(
+		call(&other, CONTROL "ListDoorbells", "{}"), CONTROL "TooManyClients", NULL, NULL);
+	assert_null(other.bells);
+	bells_stop(caller.bells);
+}
+
 static void test_create(void **state)
 {
 	(void)state;
@@ -502,6 +557,8 @@ int main(void)
 		METHOD_TEST(test_what_there_is_not),
 		METHOD_TEST(test_a_reader_sees_and_changes_nothing),
 		METHOD_TEST(test_a_region_as_it_is_shown),
+		METHOD_TEST(test_doorbells_are_listed_once_they_were_seen),
+		METHOD_TEST(test_who_asks_for_other_doorbells_begins_anew),
 		METHOD_TEST(test_long_lists_come_in_parts),
 		METHOD_TEST(test_a_list_outlives_what_is_in_it),
 		METHOD_TEST(test_protection_is_stated_as_it_is),

@@ -36,6 +36,9 @@ enum {
 	OPT_OFF,
 	OPT_REASON,
 	OPT_INTERVAL,
+	OPT_COUNT,
+	OPT_DURATION,
+	OPT_NO_DOORBELLS,
 };
 
 const struct option_def ctl_options[] = {
@@ -83,6 +86,13 @@ const struct option_def ctl_options[] = {
 		NULL},
 	{OPT_STALL_TIMEOUT, "stall-timeout", "SECONDS",
 		"evict a peer that reads nothing for so long; 0: never (default: 300)", NULL},
+
+	{'w', "write", "FILE", "write a capture file; -: standard output (default: print lines)",
+		"capture"},
+	{OPT_COUNT, "count", "N", "end after so many records", NULL},
+	{OPT_DURATION, "duration", "SECONDS", "end after this time", NULL},
+	{OPT_NO_DOORBELLS, "no-doorbells", NULL,
+		"do not look at doorbells, which costs a wake-up for each ring", NULL},
 
 	{OPT_FORCE, "force", NULL, "although peers are in", "remove"},
 	{OPT_OFF, "off", NULL, "let peers join again", "drain"},
@@ -271,6 +281,24 @@ static int set_seconds(
 	return options_complain(table, "%s takes seconds, not '%s'", option, argument);
 }
 
+/* A time that may not be none. */
+static int set_time(
+	const struct option_table *table, const char *option, const char *argument, int *ms)
+{
+	if (set_seconds(table, option, argument, ms) < 0)
+		return -1;
+	return *ms > 0 ? 0 : options_complain(table, "%s takes more than 0 seconds", option);
+}
+
+static int set_count(const struct option_table *table, int64_t *count, const char *argument)
+{
+	uint64_t number;
+	if (parse_uint(argument, 1, INT64_MAX, &number) < 0)
+		return options_complain(table, "--count takes a number, not '%s'", argument);
+	*count = (int64_t)number;
+	return 0;
+}
+
 /* Options of `create`; 1 if it is none. */
 static int set_spec_option(const struct option_table *table, json_t *spec,
 	const struct option_def *option, const char *argument)
@@ -328,8 +356,18 @@ static int set_other_option(
 	case OPT_REASON:
 		ctl->reason = argument;
 		return 0;
+	case 'w':
+		ctl->write = argument;
+		return 0;
+	case OPT_COUNT:
+		return set_count(table, &ctl->count, argument);
+	case OPT_DURATION:
+		return set_time(table, "--duration", argument, &ctl->duration_ms);
+	case OPT_NO_DOORBELLS:
+		ctl->no_doorbells = true;
+		return 0;
 	}
-	return set_seconds(table, "--interval", argument, &ctl->interval_ms);
+	return set_time(table, "--interval", argument, &ctl->interval_ms);
 }
 
 int ctl_set_option(void *data, int key, const char *argument)

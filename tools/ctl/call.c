@@ -26,7 +26,7 @@ bool get_flag(json_t *object, const char *name)
 	return json_is_true(json_object_get(object, name));
 }
 
-static int complain(const struct ctl *ctl, int error)
+int ctl_complain(const struct ctl *ctl, int error)
 {
 	if (error == -ENOENT || error == -ECONNREFUSED) {
 		fprintf(stderr,
@@ -60,6 +60,8 @@ static int complain_answer(const struct ctl *ctl, json_t *answer)
 	json_t *parameters = json_object_get(answer, "parameters");
 	const char *error = get_text(answer, "error"), *reason = get_text(parameters, "reason");
 
+	if (ctl->quiet)
+		return EXIT_FAILED;
 	if (strcmp(error, SERVICE "InvalidParameter") == 0)
 		fprintf(stderr, CTL_PROGRAM ": the server does not take this value of '%s'\n",
 			get_text(parameters, "parameter"));
@@ -74,17 +76,21 @@ static int complain_answer(const struct ctl *ctl, json_t *answer)
 	return EXIT_FAILED;
 }
 
+int ctl_check_answer(const struct ctl *ctl, json_t *answer)
+{
+	return json_object_get(answer, "error") ? complain_answer(ctl, answer) : 0;
+}
+
 /* An exit code, 0 to go on while *more. */
 static int take_answer(struct ctl *ctl, answer_taker *take, void *data, bool *more)
 {
 	json_t *answer;
 	int result = client_answer(&ctl->client, &answer);
 	if (result < 0)
-		return complain(ctl, result);
+		return ctl_complain(ctl, result);
 	json_t *parameters = json_object_get(answer, "parameters");
-	if (json_object_get(answer, "error"))
-		result = complain_answer(ctl, answer);
-	else if (!take(data, parameters))
+	result = ctl_check_answer(ctl, answer);
+	if (result != 0 || !take(data, parameters))
 		*more = false;
 	else
 		*more = json_is_true(json_object_get(answer, "continues"));
@@ -92,20 +98,27 @@ static int take_answer(struct ctl *ctl, answer_taker *take, void *data, bool *mo
 	return result;
 }
 
-int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, bool more, answer_taker *take,
-	void *data)
+int ctl_send(struct ctl *ctl, const char *method, json_t *parameters, bool more)
 {
 	char name[64];
 	int result =
 		ctl->client.sock >= 0 ? 0 : client_open(&ctl->client, ctl->socket, ctl->timeout_ms);
 	if (result < 0) {
 		json_decref(parameters);
-		return complain(ctl, result);
+		return ctl_complain(ctl, result);
 	}
 	snprintf(name, sizeof(name), "%s%s", strchr(method, '.') ? "" : INTERFACE, method);
 	result = client_call(&ctl->client, name, parameters, more);
-	if (result < 0)
-		return complain(ctl, result);
+	return result < 0 ? ctl_complain(ctl, result) : 0;
+}
+
+int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, bool more, answer_taker *take,
+	void *data)
+{
+	int result = ctl_send(ctl, method, parameters, more);
+
+	if (result != 0)
+		return result;
 	do
 		result = take_answer(ctl, take, data, &more);
 	while (result == 0 && more);

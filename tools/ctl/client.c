@@ -69,20 +69,32 @@ int client_call(struct client *client, const char *method, json_t *parameters, b
 	return error;
 }
 
+int client_next(struct client *client, json_t **answer)
+{
+	return varlink_reader_next(&client->reader, answer);
+}
+
+int client_receive(struct client *client)
+{
+	size_t room;
+	char *to = varlink_reader_room(&client->reader, &room);
+	if (!to)
+		return -ENOMEM;
+	ssize_t n = recv(client->sock, to, room, 0);
+	if (n == 0)
+		return -ECONNRESET;
+	if (n < 0 && errno != EINTR)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	varlink_reader_add(&client->reader, n > 0 ? (size_t)n : 0);
+	return 0;
+}
+
 int client_answer(struct client *client, json_t **answer)
 {
-	int result;
-	while ((result = varlink_reader_next(&client->reader, answer)) == 0) {
-		size_t room;
-		char *to = varlink_reader_room(&client->reader, &room);
-		if (!to)
-			return -ENOMEM;
-		ssize_t n = recv(client->sock, to, room, 0);
-		if (n == 0)
-			return -ECONNRESET;
-		if (n < 0 && errno != EINTR)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
-		varlink_reader_add(&client->reader, n > 0 ? (size_t)n : 0);
-	}
+	int result, error = 0;
+	while ((result = client_next(client, answer)) == 0 && error == 0)
+		error = client_receive(client);
+	if (result == 0)
+		return error;
 	return result < 0 ? result : 0;
 }

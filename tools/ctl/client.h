@@ -28,4 +28,9 @@ int client_call(struct client *client, const char *method, json_t *parameters, b
 /* The next answer, the caller's: 0, or -errno; -ECONNRESET if the server has gone, -ETIMEDOUT. */
 int client_answer(struct client *client, json_t **answer);
 
+/* The same in two steps, for who waits for other things, too: the next answer of what has come (1,
+ * 0: none, or -errno), and taking what comes next, or the end of it (0 or -errno). */
+int client_next(struct client *client, json_t **answer);
+int client_receive(struct client *client);
+
 #endif

@@ -20,13 +20,18 @@ struct ctl {
 	const char *socket;
 	int timeout_ms;
 	bool json;
+	bool quiet; /* for a while: an error that the server answers with is not said */
 	struct client client;
 
 	/* options of single commands */
 	bool names, force, off;
 	const char *reason;
 	int interval_ms;
-	json_t *spec; /* what `create` was told; owned */
+	json_t *spec;      /* what `create` was told; owned */
+	const char *write; /* where `capture` writes, NULL: nowhere */
+	int64_t count;     /* of what it captures, 0: no limit */
+	int duration_ms;   /* 0: no limit */
+	bool no_doorbells;
 };
 
 /*
@@ -36,6 +41,12 @@ struct ctl {
 typedef bool answer_taker(void *data, json_t *parameters);
 int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, bool more, answer_taker *take,
 	void *data);
+
+/* The same in parts, for who handles the answers himself: the call, with an exit code; whether an
+ * answer is an error, which has been said then, with an exit code; and to say what went wrong. */
+int ctl_send(struct ctl *ctl, const char *method, json_t *parameters, bool more);
+int ctl_check_answer(const struct ctl *ctl, json_t *answer);
+int ctl_complain(const struct ctl *ctl, int error);
 
 /* Call a method that answers with a list called `name`, and collect it; *list is the caller's. */
 int ctl_list(
@@ -49,6 +60,7 @@ bool get_flag(json_t *object, const char *name);
 /* The commands: arguments after the name, as many as the table in main.c says. Exit codes. */
 typedef int command_function(struct ctl *ctl, int n, char **arguments);
 command_function command_list, command_show, command_peers, command_watch, command_create,
-	command_remove, command_drain, command_evict, command_reload, command_top, command_version;
+	command_remove, command_capture, command_drain, command_evict, command_reload, command_top,
+	command_version;
 
 #endif

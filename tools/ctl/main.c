@@ -25,6 +25,7 @@ static const struct command {
 	{"show", "REGION", "all about a region", 1, 1, command_show},
 	{"peers", "[REGION]", "who is in, and what it costs", 0, 1, command_peers},
 	{"watch", "[REGION]", "who joins, leaves, is refused, as it happens", 0, 1, command_watch},
+	{"capture", "[REGION]", "messages and doorbells, for Wireshark", 0, 1, command_capture},
 	{"create", "NAME", "create a region; prints its socket", 1, 1, command_create},
 	{"remove", "NAME", "end a region", 1, 1, command_remove},
 	{"drain", "NAME", "let nobody join any more", 1, 1, command_drain},
@@ -55,7 +56,8 @@ static char *describe_commands(void)
 		"Examples:\n"
 		"  ivshmctl create frames --size 16M --vectors 2 --allow group=kvm\n"
 		"  ivshmctl peers frames\n"
-		"  ivshmctl --json watch | jq .\n");
+		"  ivshmctl --json watch | jq .\n"
+		"  ivshmctl capture frames -w - | wireshark -k -i -\n");
 	return fclose(out) == 0 ? text : NULL;
 }
 

@@ -2,7 +2,8 @@
 /*
  * Theory of operation. Regions above, the peers of the chosen region below. Keys are waited for
  * between two samples, and a key redraws what is there; only time takes a new sample. Doorbells go
- * from peer to peer and are not seen by the server, so their column says so instead of 0.
+ * from peer to peer, and the server may see them or not: where it has seen none, the column does
+ * not say 0.
  */
 #include "screen.h"
 
@@ -48,6 +49,17 @@ static void print_rate(json_t *region, const char *name)
 		printw("%10s ", "-");
 }
 
+static void print_doorbells(json_t *object)
+{
+	json_t *rate = json_object_get(object, "doorbells_per_s");
+	if (rate)
+		printw("%14.1f ", json_real_value(rate));
+	else if (json_object_get(object, "doorbells_seen"))
+		printw("%14s ", "none seen");
+	else
+		printw("%14s ", "not observable");
+}
+
 static void draw_region(json_t *region)
 {
 	char size[TEXT_SIZE];
@@ -60,7 +72,8 @@ static void draw_region(json_t *region)
 	print_rate(region, "leaves_per_s");
 	print_rate(region, "messages_per_s");
 	printw("%7" PRId64 " ", get_number(region, "queued"));
-	printw("%14s %s", "not observable", show_state(region));
+	print_doorbells(region);
+	printw("%s", show_state(region));
 }
 
 static void draw_peer(json_t *peer, int64_t now)
@@ -74,8 +87,9 @@ static void draw_peer(json_t *peer, int64_t now)
 	print_text(20, show_program(identity));
 	print_text(10, show_access(peer));
 	print_text(8, get_text(peer, "state"));
-	printw("%7" PRId64 " %9" PRId64 " %s", get_number(peer, "queued"), get_number(peer, "sent"),
-		text_age(get_number(peer, "joined"), now, age));
+	printw("%7" PRId64 " %9" PRId64 " ", get_number(peer, "queued"), get_number(peer, "sent"));
+	print_doorbells(peer);
+	printw("%s", text_age(get_number(peer, "joined"), now, age));
 }
 
 /* How many rows the regions get: at most half. */
@@ -107,8 +121,8 @@ static void draw_peers(const struct screen *screen, int top)
 	int row = top + 1;
 
 	attron(A_BOLD);
-	mvprintw(top, 0, "%5s %-12s %8s %-20s %-10s %-8s %7s %9s %s", "ID", "USER", "PID",
-		"PROGRAM", "ACCESS", "STATE", "QUEUE", "SENT", "JOINED");
+	mvprintw(top, 0, "%5s %-12s %8s %-20s %-10s %-8s %7s %9s %14s %s", "ID", "USER", "PID",
+		"PROGRAM", "ACCESS", "STATE", "QUEUE", "SENT", "DOORBELLS/S", "JOINED");
 	attroff(A_BOLD);
 	json_array_foreach (screen->sample.peers, i, peer) {
 		if (strcmp(get_text(peer, "region"), name) != 0 || skipped++ < screen->first)

@@ -175,39 +175,60 @@ static void print_peer(struct table *table, json_t *peer, int64_t now)
 		text_age(get_number(peer, "joined"), now, age));
 }
 
-static void print_peers(const struct ctl *ctl, json_t *list)
-{
-	struct table table = TABLE_INIT(11);
-	int64_t now = text_now();
-	size_t i;
-	json_t *peer, *notes = json_object();
-	const char *note;
+/* Rows are made as the parts of the list come, while the server makes the next. */
+struct peer_table {
+	struct table table;
+	json_t *notes; /* the keys are */
+	int64_t now;
+};
 
-	(void)ctl;
-	table_row(&table, "REGION", "ID", "SERIAL", "USER", "PID", "PROGRAM", "ACCESS", "STATE",
-		"QUEUE", "FDS", "JOINED");
-	json_array_foreach (list, i, peer) {
-		print_peer(&table, peer, now);
+static bool add_peers(void *data, json_t *parameters)
+{
+	struct peer_table *shown = data;
+	size_t i;
+	json_t *peer;
+
+	json_array_foreach (json_object_get(parameters, "peers"), i, peer) {
+		print_peer(&shown->table, peer, shown->now);
 		if (strcmp(show_access(peer), "read-only*") == 0)
-			json_object_set_new(notes, get_text(peer, "protection"), json_null());
+			json_object_set_new(
+				shown->notes, get_text(peer, "protection"), json_null());
 	}
-	table_print(&table, stdout);
-	json_object_foreach (notes, note, peer) {
-		printf("* %s\n", note);
+	return true;
+}
+
+static int print_peers(struct ctl *ctl, json_t *parameters)
+{
+	struct peer_table shown = {
+		.table = TABLE_INIT(11), .notes = json_object(), .now = text_now()};
+	const char *note;
+	json_t *nothing;
+
+	table_row(&shown.table, "REGION", "ID", "SERIAL", "USER", "PID", "PROGRAM", "ACCESS",
+		"STATE", "QUEUE", "FDS", "JOINED");
+	int result = ctl_call(ctl, "ListPeers", parameters, true, add_peers, &shown);
+	if (result == 0) {
+		table_print(&shown.table, stdout);
+		json_object_foreach (shown.notes, note, nothing) {
+			printf("* %s\n", note);
+		}
 	}
-	json_decref(notes);
-	table_fini(&table);
+	json_decref(shown.notes);
+	table_fini(&shown.table);
+	return result;
 }
 
 int command_peers(struct ctl *ctl, int n, char **arguments)
 {
 	json_t *list;
 	json_t *parameters = n > 0 ? json_pack("{s:o}", "region", json_text(arguments[0])) : NULL;
+
+	if (!ctl->json)
+		return print_peers(ctl, parameters);
 	int result = ctl_list(ctl, "ListPeers", parameters, "peers", &list);
 	if (result == 0)
-		print_list(ctl, "peers", list, print_peers);
-	else
-		json_decref(list);
+		json_print_line(json_pack("{s:O}", "peers", list), stdout);
+	json_decref(list);
 	return result;
 }
 

@@ -60,13 +60,22 @@ const char *text_clock(int64_t ms, char out[TEXT_SIZE])
 	return out;
 }
 
+/* The last one is remembered: a list has the same one again and again, and a look-up reads files.
+ */
 const char *text_user(uid_t uid, char out[TEXT_SIZE])
 {
-	const struct passwd *entry = getpwuid(uid);
-	if (entry)
-		snprintf(out, TEXT_SIZE, "%s", entry->pw_name);
-	else
-		snprintf(out, TEXT_SIZE, "%u", uid);
+	static char last[TEXT_SIZE];
+	static uid_t last_uid;
+
+	if (last[0] == '\0' || uid != last_uid) {
+		const struct passwd *entry = getpwuid(uid);
+		last_uid = uid;
+		if (entry)
+			snprintf(last, sizeof(last), "%s", entry->pw_name);
+		else
+			snprintf(last, sizeof(last), "%u", uid);
+	}
+	memcpy(out, last, TEXT_SIZE);
 	return out;
 }
 

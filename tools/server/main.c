@@ -142,7 +142,7 @@ static int load_file(struct service *service, struct file_config *file, char *re
 	if (error == 0)
 		limit_users(service, file);
 	if (!service->set_aside)
-		hub_set_aside(service->hub, file->control_clients + 1);
+		hub_set_aside(service->hub, file->control_clients + CONTROL_DESCRIPTORS);
 	service->set_aside = true;
 	if (error == 0)
 		error = hub_apply(service->hub, file->regions, file->n, reason);
@@ -302,7 +302,7 @@ static int start_and_serve(struct service *service)
 		return EXIT_STATE;
 	bool resumed = hub_count(service->hub) > 0;
 	if (!config->file && config->control)
-		hub_set_aside(service->hub, CONTROL_CLIENTS + 1);
+		hub_set_aside(service->hub, CONTROL_CLIENTS + CONTROL_DESCRIPTORS);
 	if (config->metrics.address || config->metrics.file)
 		hub_set_aside(service->hub, METRICS_DESCRIPTORS);
 	int error = config->file ? serve_file(service) : serve_single(service);

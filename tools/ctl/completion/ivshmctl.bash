@@ -6,6 +6,7 @@ _ivshmctl() {
 	local common="--socket --json --timeout --help --version"
 	local -A options=(
 		[list]="--names"
+		[capture]="--write --count --duration --no-doorbells"
 		[create]="--size --vectors --allow --uuid --header --listen --listen-mode
 			--listen-owner --shm --dir --file --reuse --no-prealloc --memory-reserve
 			--huge-pages --numa-node --region-mode --zero-on-last-leave --max-peers
@@ -15,11 +16,11 @@ _ivshmctl() {
 		[evict]="--reason"
 		[top]="--interval"
 	)
-	local commands="list show peers watch create remove drain evict reload top version"
+	local commands="list show peers watch capture create remove drain evict reload top version"
 	local takes_value=" -S --socket --timeout --size --vectors --allow --uuid --listen --listen-mode
 		--listen-owner --shm --dir --file --memory-reserve --huge-pages --numa-node
 		--region-mode --max-peers --max-peers-per-uid --max-queue --stall-timeout --reason
-		--interval "
+		--interval -w --write --count --duration "
 
 	COMPREPLY=()
 	cur=${COMP_WORDS[COMP_CWORD]}
@@ -36,7 +37,7 @@ _ivshmctl() {
 	done
 
 	case $prev in
-	-S | --socket | --dir | --file | --listen)
+	-S | --socket | --dir | --file | --listen | -w | --write)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -51,7 +52,7 @@ _ivshmctl() {
 		mapfile -t COMPREPLY < <(compgen -W "$common ${options[$command]:-}" -- "$cur")
 	elif [[ -z $command ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
-	elif [[ $place == 0 && " show peers watch remove drain evict " == *" $command "* ]]; then
+	elif [[ $place == 0 && " show peers watch capture remove drain evict " == *" $command "* ]]; then
 		word=$("${COMP_WORDS[0]}" --timeout 2 ${socket:+--socket "$socket"} list --names 2>/dev/null)
 		mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
 	fi

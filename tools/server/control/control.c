@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Theory of operation. service/service.h has the clients and their calls; this is what the hub adds
- * to it. An answer that has more than one message goes on in one of two ways: a listing, part by
- * part, which who does not read bounds by itself; or events as they come. Of these a watcher that
- * does not read has WATCH_BACKLOG, loses the others, and is told how many.
+ * to it. An answer that has more than one message goes on in one of three ways: a listing, part by
+ * part; a capture, which keeps what happens until it is taken; or events as they come. What does
+ * not read bounds the first two by itself. Of events a watcher that does not read has
+ * WATCH_BACKLOG, loses the others, and is told how many.
  */
 #include "control.h"
 
@@ -24,18 +25,56 @@ struct control {
 	struct control_config config;
 	struct methods methods;
 	struct service *service;
-	struct list watching; /* client.watching */
+	struct list watching;  /* client.watching */
+	struct list capturing; /* client.capturing */
 };
 
 struct client {
 	struct service_client base;
 	struct caller caller;
 	struct listing *listing; /* the rest of an answer, or NULL */
+	struct capture *capture; /* that it is told bit by bit, or NULL */
+	struct list capturing;
 	bool watches;
 	struct list watching;
 	char region[HUB_NAME_SIZE]; /* that it watches; "": all */
 	uint64_t lost;              /* events since it was told */
 };
+
+/* ---- captures ---- */
+
+static void capture_news(void *data)
+{
+	service_wake(data);
+}
+
+static void message_sent(void *data, const char *region, const struct server_message *message)
+{
+	struct control *control = data;
+	list_for_each (node, &control->capturing)
+		capture_message(
+			container_of(node, struct client, capturing)->capture, region, message);
+}
+
+static void begin_capture(struct control *control, struct client *client, struct capture *capture)
+{
+	client->capture = capture;
+	capture_listen(capture, capture_news, &client->base);
+	list_append(&control->capturing, &client->capturing);
+	control->methods.n_captures++;
+	hub_set_tap(control->methods.hub, message_sent, control);
+}
+
+static void end_capture(struct control *control, struct client *client)
+{
+	if (!client->capture)
+		return;
+	list_remove(&client->capturing);
+	capture_destroy(client->capture);
+	control->methods.n_captures--;
+	if (list_empty(&control->capturing))
+		hub_set_tap(control->methods.hub, NULL, NULL);
+}
 
 /* ---- watchers ---- */
 
@@ -70,6 +109,8 @@ static void hub_event(void *data, const struct hub_event *event)
 	char *bytes = NULL;
 	size_t n = 0;
 
+	list_for_each (node, &control->capturing)
+		capture_event(container_of(node, struct client, capturing)->capture, event);
 	if (list_empty(&control->watching))
 		return;
 	json_t *object = describe_event(event);
@@ -97,9 +138,12 @@ static json_t *answer_call(struct service_client *base, const struct varlink_cal
 	methods_call(&control->methods, &client->caller, call, &answer);
 	if (call->oneway) {
 		listing_destroy(answer.listing);
+		capture_destroy(answer.capture);
 		return answer.message;
 	}
 	client->listing = answer.listing;
+	if (answer.capture)
+		begin_capture(control, client, answer.capture);
 	if (answer.watch)
 		begin_watch(control, client, answer.region);
 	return answer.message;
@@ -118,6 +162,15 @@ static enum service_rest continue_listing(struct client *client, json_t **messag
 	return SERVICE_GOES_ON;
 }
 
+static enum service_rest continue_capture(struct client *client, json_t **message)
+{
+	int error;
+	json_t *part = capture_next(client->capture, &error);
+
+	*message = part ? varlink_make_reply(part, true) : NULL;
+	return part || error < 0 ? SERVICE_GOES_ON : SERVICE_LATER;
+}
+
 static enum service_rest continue_watch(struct client *client, json_t **message)
 {
 	if (client->lost == 0)
@@ -133,6 +186,8 @@ static enum service_rest continue_answer(struct service_client *base, json_t **m
 
 	if (client->listing)
 		return continue_listing(client, message);
+	if (client->capture)
+		return continue_capture(client, message);
 	if (client->watches)
 		return continue_watch(client, message);
 	return SERVICE_OVER;
@@ -144,7 +199,9 @@ static void client_closing(struct service_client *base)
 	struct control *control = base->data;
 
 	listing_destroy(client->listing);
+	end_capture(control, client);
 	end_watch(control, client);
+	bells_stop(client->caller.bells);
 }
 
 /* ---- */
@@ -173,6 +230,7 @@ int control_start(struct control **out, const struct control_config *config, int
 	};
 	log_limits_init(&control->methods.denials);
 	list_init(&control->watching);
+	list_init(&control->capturing);
 	int error = hub_watch(hub, hub_event, control);
 	if (error < 0)
 		goto free_control;

@@ -7,10 +7,14 @@
 #ifndef TOOLS_SERVER_CONTROL_CONTROL_H
 #define TOOLS_SERVER_CONTROL_CONTROL_H
 
+#include "hub/bells.h"
 #include "hub/hub.h"
 
 #include <sys/types.h>
 #include <uv.h>
+
+/* That it needs besides one for each client. */
+#define CONTROL_DESCRIPTORS (1 + BELLS_SESSIONS * BELLS_DESCRIPTORS)
 
 struct control;
 

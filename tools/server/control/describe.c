@@ -153,6 +153,13 @@ json_t *describe_peer(struct hosted *hosted, const struct server_peer_info *info
 	return peer;
 }
 
+json_t *describe_doorbell(const struct bell_info *bell)
+{
+	return json_pack("{s:s, s:i, s:I, s:i, s:I}", "region", bell->region, "id", bell->id,
+		"serial", (json_int_t)bell->serial, "vector", (int)bell->vector, "seen",
+		(json_int_t)bell->seen);
+}
+
 /* ---- events ---- */
 
 json_t *describe_event(const struct hub_event *event)

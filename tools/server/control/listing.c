@@ -17,6 +17,9 @@ struct listing {
 	char (*names)[HUB_NAME_SIZE];
 	unsigned n, at;
 	uint64_t serial; /* of the last peer listed of names[at]; 0: none yet */
+
+	const struct bells *bells; /* borrowed; only of LISTING_DOORBELLS */
+	struct bells_cursor cursor;
 };
 
 static bool note_name(void *data, struct hosted *hosted)
@@ -42,6 +45,14 @@ struct listing *listing_create(struct hub *hub, enum listing_kind kind, const ch
 		note_name(listing, hub_find(hub, region));
 	else
 		hub_visit(hub, note_name, listing);
+	return listing;
+}
+
+struct listing *listing_create_doorbells(struct hub *hub, const struct bells *bells)
+{
+	struct listing *listing = calloc(1, sizeof(*listing));
+	if (listing)
+		*listing = (struct listing){.hub = hub, .kind = LISTING_DOORBELLS, .bells = bells};
 	return listing;
 }
 
@@ -86,13 +97,36 @@ static void add_region(struct part *part)
 		server_visit_after(
 			hosted_server(part->hosted), part->listing->serial, add_peer, part);
 		break;
+	case LISTING_DOORBELLS: /* next_doorbells() */
+		break;
 	}
+}
+
+static bool add_doorbell(void *data, const struct bell_info *bell)
+{
+	struct part *part = data;
+	json_array_append_new(part->entries, describe_doorbell(bell));
+	part->full = ++part->cost == LISTING_PART;
+	return !part->full;
+}
+
+static json_t *next_doorbells(struct part *part, bool *more)
+{
+	uint64_t watched, unwatched;
+
+	bells_visit(part->listing->bells, &part->listing->cursor, add_doorbell, part);
+	*more = part->full;
+	bells_count(part->listing->bells, &watched, &unwatched);
+	return json_pack("{s:o, s:I, s:I}", "doorbells", part->entries, "watched",
+		(json_int_t)watched, "unwatched", (json_int_t)unwatched);
 }
 
 json_t *listing_next(struct listing *listing, bool *more)
 {
 	struct part part = {.listing = listing, .entries = json_array()};
 
+	if (listing->kind == LISTING_DOORBELLS)
+		return next_doorbells(&part, more);
 	while (listing->at < listing->n && part.cost < LISTING_PART) {
 		part.hosted = hub_find(listing->hub, listing->names[listing->at]);
 		if (part.hosted)

@@ -151,6 +151,38 @@ static void list_peers(struct request *request)
 			listing_create(request->methods->hub, LISTING_PEERS, one ? name : NULL));
 }
 
+static void fail_look(struct request *request, int error)
+{
+	if (error == -EUSERS)
+		refuse(request, CONTROL ".TooManyClients",
+			"as many as may look at doorbells at a time do so already");
+	else
+		refuse(request, CONTROL ".NotEnough",
+			"no memory, no descriptor or no watch left for this");
+}
+
+static void list_doorbells(struct request *request)
+{
+	char name[HUB_NAME_SIZE] = "";
+	struct bells **bells = &request->caller->bells;
+	struct hub *hub = request->methods->hub;
+	bool one = take_text(&request->parameters, "region", name, sizeof(name));
+	int error = 0;
+
+	if (!is_right(request) || (one && !find_region(request, name)))
+		return;
+	if (*bells && strcmp(bells_region(*bells), name) != 0) {
+		bells_stop(*bells);
+		*bells = NULL;
+	}
+	if (!*bells)
+		error = bells_start(bells, hub, one ? name : NULL, NULL, NULL);
+	if (error < 0)
+		fail_look(request, error);
+	else
+		begin_listing(request, listing_create_doorbells(hub, *bells));
+}
+
 /* For what has no end: of a region that there is, or of all ("")? */
 static bool begin_stream(struct request *request, char name[HUB_NAME_SIZE])
 {
@@ -161,6 +193,27 @@ static bool begin_stream(struct request *request, char name[HUB_NAME_SIZE])
 	if (!request->more)
 		expect_more(request);
 	return request->more;
+}
+
+static void capture(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	bool doorbells = false;
+
+	take_flag(&request->parameters, "doorbells", &doorbells);
+	if (!begin_stream(request, name))
+		return;
+	if (request->methods->n_captures >= CAPTURES) {
+		refuse(request, CONTROL ".TooManyClients",
+			"as many as may capture at a time do so already");
+		return;
+	}
+	struct answer *answer = request->answer;
+	int error = capture_create(&answer->capture, request->methods->hub, name, doorbells);
+	if (error < 0)
+		fail_look(request, error);
+	else
+		answer->message = varlink_make_reply(json_pack("{s:[]}", "events"), true);
 }
 
 static void watch(struct request *request)
@@ -355,6 +408,8 @@ static const struct method {
 	{CONTROL ".EvictPeer", true, evict_peer},
 	{CONTROL ".Reload", true, reload},
 	{CONTROL ".Watch", false, watch},
+	{CONTROL ".ListDoorbells", false, list_doorbells},
+	{CONTROL ".Capture", false, capture},
 };
 
 static const struct method *find_method(const char *name)

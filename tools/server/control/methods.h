@@ -3,18 +3,23 @@
 #ifndef TOOLS_SERVER_CONTROL_METHODS_H
 #define TOOLS_SERVER_CONTROL_METHODS_H
 
+#include "capture.h"
 #include "control.h"
 #include "listing.h"
+
+#include "hub/bells.h"
 
 #include "varlink/varlink.h"
 
 #include "base/loglimits.h"
 
-/* Who calls, as the kernel knows it. */
+/* Who calls, as the kernel knows it; and what it has between its calls. */
 struct caller {
 	uid_t uid;
 	pid_t pid;
 	bool may_change; /* else: see */
+	struct bells
+		*bells; /* the doorbells that it has asked for, or NULL; the control's to stop */
 };
 
 struct methods {
@@ -22,11 +27,13 @@ struct methods {
 	const struct control_config *config;
 	struct log *log;
 	struct log_limits denials; /* log lines */
+	unsigned n_captures;       /* that are going on */
 };
 
 struct answer {
 	json_t *message;            /* to be sent first; NULL without memory */
 	struct listing *listing;    /* what comes after it: listing_next(); NULL: nothing */
+	struct capture *capture;    /* or after it: all of this; NULL: nothing */
 	bool watch;                 /* or after it: what happens, */
 	char region[HUB_NAME_SIZE]; /* in this region; "": in all */
 };

@@ -44,6 +44,8 @@ struct hub {
 	bool curious; /* one of them is */
 	hub_tap *tap; /* NULL: nobody captures */
 	void *tap_data;
+	struct list bells; /* bells.h: who looks at doorbells, */
+	unsigned n_bells;  /* and how many those are */
 	bool ending;
 	void (*ended)(void *data);
 	void *ended_data;

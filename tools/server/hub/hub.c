@@ -11,6 +11,7 @@
  */
 #include "hub.h"
 
+#include "bells.h"
 #include "hosted.h"
 #include "keeping.h"
 
@@ -178,6 +179,7 @@ int hub_create(struct hub **out, const struct hub_config *config, uv_loop_t *loo
 	list_init(&hub->dirty);
 	list_init(&hub->removed);
 	list_init(&hub->clearing);
+	list_init(&hub->bells);
 	uv_prepare_init(loop, &hub->before_sleep);
 	uv_idle_init(loop, &hub->busy);
 	uv_timer_init(loop, &hub->quiet);
@@ -228,6 +230,7 @@ void hub_destroy(struct hub *hub)
 {
 	if (!hub)
 		return;
+	bells_stop_all(hub);
 	while (!list_empty(&hub->removed))
 		hosted_free(container_of(hub->removed.next, struct hosted, removed_link));
 	while (hub->n > 0) {
