@@ -22,6 +22,7 @@ import pytest
 import openmetrics
 import wire
 from conftest import TIMEOUT, TOP, Server, find_program, wait_until
+from test_restart import Kept
 
 pytestmark = pytest.mark.ours
 
@@ -243,8 +244,8 @@ def kept(server_command, launch, tmp):
 
     def start(*options):
         path = str(tmp / "s")
-        return launch(Server, path, [find_program("ivshmem-keeper"), "--", *server_command, "-F",
-                                     "-S", path, *options], ready_fd=False)
+        return launch(Kept, path, [find_program("ivshmem-keeper"), "--", *server_command, "-F",
+                                   "-S", path, *options], ready_fd=False)
 
     return start
 

@@ -5,11 +5,17 @@ need. What one process has left the next one goes on with: peers, regions, rules
 """
 
 import contextlib
+import grp
+import itertools
 import os
 import pathlib
 import random
 import re
+import shlex
 import signal
+import socket
+import stat
+import subprocess
 import threading
 import time
 
@@ -51,6 +57,8 @@ class Kept(Daemon):
             PATIENCE)
 
     def settle(self):
+        """Once the server serves, the keeper has been told all that it is to hold."""
+        self.wait_log(r"ivshmem.conf: (\d+ regions|not used)|server: listening on", PATIENCE)
         wait_until(lambda: self.sleeps() and self.workers(), "the keeper to be idle")
         self.base_fds = self.fds()
 
@@ -176,6 +184,102 @@ def test_nobody_notices(config, serve, peers, kills, vectors, seed):
     last.close()
 
 
+# As the server is started; once the file `stop` beside it is there, it waits for SIGCONT first.
+STOPPABLE = """#!/bin/sh
+if rm {0}/stop 2>/dev/null; then kill -STOP $$; fi
+exec {1} "$@"
+"""
+
+CALLS = ("accept4", "eventfd2", "recvmsg", "sendmsg", "sendmmsg", "shutdown")
+
+
+def stopped_worker(one, tmp):
+    """Kill the server; the next one waits, and its PID is returned."""
+    (tmp / "stop").touch()
+
+    def is_stopped():
+        for pid in one.workers():
+            with contextlib.suppress(OSError):
+                text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+                if text.rsplit(")", 1)[1].split()[0] == "T":
+                    return pid
+        return None
+
+    one.kill_worker()
+    return wait_until(is_stopped, "a server that waits", PATIENCE)
+
+
+@pytest.fixture
+def serve_stoppable(server_command, launch, tmp):
+    """The same with servers that stopped_worker() can stop before they have done anything."""
+    program = tmp / "program"
+    program.write_text(STOPPABLE.format(tmp, shlex.join(server_command)))
+    program.chmod(0o755)
+
+    def start(config):
+        return launch(Kept, [*config.sockets(), config.control],
+                      [find_program("ivshmem-keeper"), program, "-F", "-c", config.path],
+                      ready_fd=False)
+
+    return start
+
+
+def test_kill_at_every_call(config, serve_stoppable, peers, spawn, tmp):
+    """
+    A server takes over, lets somebody out and in and answers on its control socket: killed before,
+    inside and after each system call by which something comes to be for good, one by one.
+    """
+    config.write({"a": "size = 4K vectors = 3"})
+    one = serve_stoppable(config)
+    path, killer = config.socket("a"), find_program("keeper-killer")
+    first, second = peers(path), peers(path)
+    guest, points = peers(path), []
+    for stop in itertools.count(1):
+        tracer = spawn([str(killer), str(stopped_worker(one, tmp)), str(stop), *CALLS],
+                       stdout=-1, text=True)
+        guest.close()
+        guest = peers(path)
+        guest.pump_mesh(2, 3)
+        assert list(persist(regions_of, config.control)) == ["a"]
+        for peer, other in ((first, second), (second, first)):
+            peer.pump(lambda p: guest.id in p.peers and p.is_mesh(2, 3), "the guest", PATIENCE)
+            peer.ring(guest.id, 2)
+            peer.ring(other.id, 1)
+        assert guest.rung() == {2: 2} and first.rung() == second.rung() == {1: 1}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tracer.wait(1)
+        if tracer.poll() is None:
+            tracer.kill()
+            break  # it has done all that, and was not killed
+        assert tracer.returncode == 0
+        points.append(tracer.stdout.read().strip())
+    assert {point.split()[0] for point in points} == set(CALLS), "not all of them came"
+    assert [point for point in points if "inside" in point]
+    print(f"killed at {len(points)} points")
+    for peer in (first, second):
+        assert wire.Model(peer.id, 3).replay(peer.history) == {
+            first.id, second.id, guest.id} - {peer.id}
+
+
+def test_drained_region_stays_closed(config, serve, peers):
+    """To those, too, whom the keeper has accepted and no server has seen."""
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    first = peers(config.socket("a"))
+    call(config.control, "DrainRegion", name="a", on=True)
+    one.settle()
+    os.kill(one.workers()[0], signal.SIGSTOP)
+    held = one.fds()
+    with wire.Peer(config.socket("a"), handshake=False, timeout=PATIENCE) as late:
+        wait_until(lambda: one.fds() > held, "the keeper to accept", PATIENCE)
+        one.kill_worker()
+        assert late.message().number == wire.REFUSED_FULL
+    first.pump_mesh(0, 1)
+    persist(call, config.control, "DrainRegion", name="a", on=False)
+    peers(config.socket("a"))
+    first.pump_mesh(1, 1)
+
+
 def test_control_clients_wait(config, serve):
     """While there is no server, who asks for something waits for the next one."""
     config.write({"a": "size = 4K"})
@@ -183,6 +287,22 @@ def test_control_clients_wait(config, serve):
     for _ in range(5):
         one.kill_worker()
         assert list(regions_of(config.control)) == ["a"]
+
+
+def test_control_group_follows_the_file(config, serve):
+    """Who may look is read at each start, though the socket is the one of before."""
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    before = os.stat(config.control)
+    assert stat.S_IMODE(before.st_mode) == 0o600
+    group = grp.getgrgid(os.getgid()).gr_name
+    text = config.path.read_text(encoding="utf-8")
+    config.path.write_text(text.replace("control {", f'control {{ group = "{group}"'),
+                           encoding="utf-8")
+    one.replace_worker()
+    after = os.stat(config.control)
+    assert (after.st_ino, stat.S_IMODE(after.st_mode), after.st_gid) == \
+        (before.st_ino, 0o660, os.getgid())
 
 
 def test_slow_reader_gets_the_rest_of_its_message(config, serve, peers):
@@ -263,6 +383,127 @@ def test_bad_configuration_does_not_end_what_is_there(config, serve, peers):
     config.write({"a": "size = 4K"})
     os.kill(one.pid, signal.SIGHUP)
     persist(regions_of, config.control)
+
+
+def replaced(one, pattern):
+    """Kill the server; another one says so in its log and serves."""
+    before = len(re.findall(pattern, one.log()))
+    one.kill_worker()
+    wait_until(lambda: len(re.findall(pattern, one.log())) > before, pattern, PATIENCE)
+
+
+@pytest.mark.parametrize("by", ["file", "command line"])
+def test_control_socket_stays_with_a_wrong_file(config, launch, peers, server_command, by):
+    """A wrong file cannot say where it should be: it stays, for whom it was, and mends the rest."""
+    group = grp.getgrgid(os.getgid()).gr_name
+    given = ["--control", config.control] if by == "command line" else []
+    if given:
+        config.control = str(config.tmp / "elsewhere")
+    config.write({"a": "size = 4K"})
+    text = config.path.read_text(encoding="utf-8").replace(
+        "control {", f'control {{ group = "{group}"')
+    config.path.write_text(text, encoding="utf-8")
+    if given:
+        config.control = given[1]
+    one = launch(Kept, [*config.sockets(), config.control],
+                 [find_program("ivshmem-keeper"), *server_command, "-F", "-v", "-c", config.path,
+                  *given], ready_fd=False)
+    first = peers(config.socket("a"))
+    node = os.stat(config.control)
+    config.path.write_text("region a { size = much }", encoding="utf-8")
+    for restarts in (1, 2):
+        replaced(one, "not used: going on with the 1 regions of before")
+        listed = persist(regions_of, config.control)
+        assert listed["a"]["counters"]["restarts"] == restarts
+    assert "/run/ivshmem" not in one.log()
+    after = os.stat(config.control)
+    assert (after.st_ino, after.st_mode, after.st_gid) == (node.st_ino, node.st_mode, node.st_gid)
+    with pytest.raises(ControlError):
+        call(config.control, "Reload")
+    config.write({"a": "size = 4K max-peers = 7", "b": "size = 4K"})
+    call(config.control, "Reload")
+    listed = regions_of(config.control)
+    assert listed["a"]["max_peers"] == 7 and "b" in listed
+    peers(config.socket("a"))
+    first.pump_mesh(1, 1)
+    one.settle()
+
+
+def test_control_socket_that_cannot_be_costs_nobody_anything(config, serve, peers):
+    """Its new place is taken: one line, and it is there as soon as it can be."""
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    first = peers(config.socket("a"))
+    old, config.control = config.control, str(config.tmp / "taken")
+    pathlib.Path(config.control).write_text("in the way", encoding="ascii")
+    config.write({"a": "size = 4K"})
+    replaced(one, "in the way, and it is no socket")
+    peers(config.socket("a"))
+    first.pump_mesh(1, 1)
+    time.sleep(7)  # it has been tried again, in silence
+    assert len(re.findall("it is no socket", one.log())) == 1
+    assert not os.path.exists(old)
+    os.unlink(config.control)
+    assert "a" in persist(regions_of, config.control)
+    assert one.workers()
+    config.write({"a": "size = 4K"}, "")
+    text = config.path.read_text(encoding="utf-8").replace(f'"{config.control}"', "none")
+    config.path.write_text(text, encoding="utf-8")
+    replaced(one, r"ivshmem.conf: \d+ regions")
+    wait_until(lambda: not os.path.exists(config.control), "the socket to go", PATIENCE)
+    peers(config.socket("a"))
+    first.pump_mesh(2, 1)
+    one.settle()
+
+
+def test_port_of_metrics_that_is_taken_costs_nobody_anything(config, launch, peers, server_command):
+    config.write({"a": "size = 4K"})
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    one = launch(Kept, [*config.sockets(), config.control],
+                 [find_program("ivshmem-keeper"), *server_command, "-F", "-c", config.path,
+                  "--metrics", f"127.0.0.1:{port}"], ready_fd=False)
+    first = peers(config.socket("a"))
+    os.kill(one.pid, signal.SIGSTOP)  # no next server yet
+    one.kill_worker()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        persist(other.bind, ("127.0.0.1", port))
+        other.listen()
+        os.kill(one.pid, signal.SIGCONT)
+        one.wait_log(r"error: --metrics 127.0.0.1:\d+: cannot listen there", PATIENCE)
+        peers(config.socket("a"))
+        first.pump_mesh(1, 1)
+        assert "a" in persist(regions_of, config.control)
+
+    def page():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return b"ivshmem" in sock.recv(65536, socket.MSG_WAITALL)
+        return False
+
+    wait_until(page, "the metrics", PATIENCE)
+    assert len(re.findall("cannot listen there", one.log())) == 1
+    one.settle()
+
+
+def test_other_options_do_not_end_what_is_there(server_command, launch, peers, tmp):
+    """The region of before has another name, and its socket: the new one cannot be, it goes on."""
+    path, options = str(tmp / "s"), tmp / "options"
+    options.write_text(f"-S {path} -n 2", encoding="ascii")
+    command = f"exec {shlex.join(server_command)} -F $(cat {options})"
+    one = launch(Kept, path, [find_program("ivshmem-keeper"), "/bin/sh", "-c", command],
+                 ready_fd=False)
+    first, second = peers(path), peers(path).pump_mesh(1, 2)
+    options.write_text(f"-S {path} -n 2 --name other", encoding="ascii")
+    replaced(one, f"error: {path} is the socket of region default")
+    first.pump_mesh(1, 2)
+    first.ring(second.id, 1)
+    assert second.rung() == {1: 1}
+    second.close()
+    first.pump(lambda p: not p.peers, "the departure, by a server that runs")
+    one.settle()
 
 
 def test_one_region_by_command_line(server_command, launch, peers, tmp):

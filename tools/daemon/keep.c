@@ -29,7 +29,8 @@ static void held_name_of(char out[HELD_NAME_SIZE], const struct held *held)
 
 static bool is_valid(const char *name)
 {
-	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+	size_t length =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 	return length > 0 && length < KEEP_NAME_SIZE && name[length] == '\0';
 }
 
@@ -58,7 +59,7 @@ int keep_open(struct keep **out, struct log *log)
 	struct keep *keep = calloc(1, sizeof(*keep));
 	if (!keep)
 		return -ENOMEM;
-	*keep = (struct keep){.log = log, .sock = -1};
+	*keep = (struct keep){.log = log, .sock = -1, .drops = LOG_LIMIT_INIT(10)};
 	held_init(&keep->names);
 	list_init(&keep->listeners);
 
@@ -88,6 +89,11 @@ void keep_close(struct keep *keep)
 enum keep_holder keep_holder(const struct keep *keep)
 {
 	return keep->holder;
+}
+
+uint64_t keep_room(const struct keep *keep)
+{
+	return keep->holder == KEEP_NOBODY ? 0 : keep->max;
 }
 
 int keep_take(struct keep *keep, const char *name, int *fds, size_t max)

@@ -4,7 +4,7 @@
  *
  * Whoever holds them is either ivshmem-keeper, which has started us, or systemd with its descriptor
  * store (FileDescriptorStoreMax= of the unit), or nobody. Each set of descriptors has a name, which
- * is unique: [a-z0-9._-]{1,120}. docs/restart.md compares the two.
+ * is unique: [A-Za-z0-9._-]{1,120}. docs/restart.md compares the two.
  */
 #ifndef TOOLS_DAEMON_KEEP_H
 #define TOOLS_DAEMON_KEEP_H
@@ -32,6 +32,9 @@ int keep_open(struct keep **out, struct log *log);
 void keep_close(struct keep *keep); /* what is held stays held */
 
 enum keep_holder keep_holder(const struct keep *keep);
+
+/* How many sets can be held in all; 0 without a holder. */
+uint64_t keep_room(const struct keep *keep);
 
 /*
  * Sets that an earlier process left, and sockets that the unit passed (name: FileDescriptorName=).

@@ -17,6 +17,7 @@ struct keep {
 	uint64_t max;          /* how many names the holder can hold */
 	int sock;              /* to the keeper, or -1 */
 	size_t names_size;     /* of all names, for systemd */
+	struct log_limit drops; /* lines about those that systemd does not let go of */
 };
 
 /*

@@ -14,6 +14,7 @@
  */
 #include "daemon/keep_internal.h"
 
+#include "base/clock.h"
 #include "base/parse.h"
 
 #include <errno.h>
@@ -53,8 +54,12 @@ int systemd_open(struct keep *keep)
 
 void systemd_drop(struct keep *keep, const char *held_as)
 {
-	if (sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", held_as) < 0)
-		log_warning(keep->log, "systemd keeps descriptor %s: %m", held_as);
+	unsigned held_back;
+	int result = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", held_as);
+
+	if (result < 0 && log_allow(&keep->drops, clock_ms(), &held_back))
+		log_warning(keep->log, "systemd keeps descriptor %s: %s (%u such lines held back)",
+			held_as, strerror(-result), held_back);
 	keep->names_size -= strlen(held_as) + 1;
 }
 

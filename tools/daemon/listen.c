@@ -203,23 +203,28 @@ int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid
 	return error;
 }
 
-static bool listens_on(int fd, const char *path)
+bool listener_name(int fd, char path[LISTENER_PATH_SIZE])
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t size = sizeof(address), flag_size = sizeof(int);
 	int listens = 0;
 
-	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
-		address.sun_family == AF_UNIX &&
-		strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0 &&
-		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) == 0 && listens;
+	_Static_assert(sizeof(address.sun_path) == LISTENER_PATH_SIZE, "any path fits");
+	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
+		address.sun_family != AF_UNIX ||
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_size) < 0 || !listens)
+		return false;
+	memcpy(path, address.sun_path, LISTENER_PATH_SIZE);
+	return path[0] != '\0' && memchr(path, '\0', LISTENER_PATH_SIZE);
 }
 
 bool listener_adopt(struct listener *listener, int fd, const char *path)
 {
+	char name[LISTENER_PATH_SIZE];
 	struct stat st;
 
-	if (!listens_on(fd, path) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+	if (!listener_name(fd, name) || strcmp(name, path) != 0 ||
+		fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return false;
 	*listener = (struct listener){.fd = fd, .path = path};
 	if (lstat(path, &st) == 0) {

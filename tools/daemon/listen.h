@@ -18,6 +18,8 @@ struct listen_config {
 	const char *what;         /* listens there: "server" */
 };
 
+#define LISTENER_PATH_SIZE 108 /* what the kernel has for it */
+
 struct listener {
 	int fd;           /* -1: none; owned */
 	const char *path; /* of the config, borrowed */
@@ -32,6 +34,9 @@ struct listener {
 
 /* 0, or -1 after having said on `log` what is wrong; then nothing is left behind. */
 int listener_open(struct listener *listener, const struct listen_config *config, struct log *log);
+
+/* Where a socket that another process has opened listens; false: nowhere, or not at a path. */
+bool listener_name(int fd, char path[LISTENER_PATH_SIZE]);
 
 /* Take over a socket that another process has opened, if it listens on `path` (borrowed); the file
  * is ours to remove then. False: it does not, and `fd` stays the caller's. */

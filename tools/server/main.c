@@ -7,10 +7,9 @@
  * with what an earlier one has left.
  */
 #include "config.h"
-#include "control/control.h"
+#include "extras.h"
 #include "file.h"
 #include "hub/apply.h"
-#include "metrics/metrics.h"
 #include "probes.h"
 #include "sandbox.h"
 
@@ -35,8 +34,6 @@
 /* It cannot go on with what an earlier process has left, which stays held. */
 enum { EXIT_STATE = 3 };
 
-#define CONTROL_CLIENTS 32 /* without a file that says how many */
-
 struct service {
 	const struct config *config;
 	struct startup *startup;
@@ -45,12 +42,10 @@ struct service {
 	struct keep *keep;
 	struct hub *hub;
 	struct signals signals;
-	struct listener control_listener;
-	int control_left; /* the one of an earlier process; -1: none */
-	char control_path[SOCKET_PATH_SIZE];
-	struct control *control;
-	bool set_aside; /* descriptors for it */
-	struct metrics *metrics;
+	struct extras extras;
+	bool resumed;   /* peers may be in who know nothing of a restart: so go on whatever is wrong
+			 */
+	bool file_read; /* it was right once; from then on its control section counts no more */
 	bool ending;
 };
 
@@ -72,36 +67,6 @@ static void describe_region(const struct region *region, struct log *log)
 		log_info(log, "region: %s", size);
 	if (warning)
 		log_warning(log, "%s", warning);
-}
-
-/* The one region of the command line. */
-static int serve_single(struct service *service)
-{
-	const struct region_spec *wanted = &service->config->region;
-	struct log *log = service->log;
-	char reason[REASON_SIZE];
-
-	int error = hub_apply(service->hub, wanted, 1, reason);
-	if (error < 0)
-		log_error(log, "%s", reason);
-	struct hosted *hosted = hub_find(service->hub, wanted->name);
-	if (!hosted)
-		return error;
-	/* Only now: who fails to start says one line, which is what is wrong. Or it is there as an
-	 * earlier process has left it, and its peers do not suffer for a wrong option. */
-	const struct region_spec *spec = hosted_spec(hosted);
-	log_info(log, "up to %u peers of %u vectors (%s)", spec->server.max_peers,
-		spec->server.vectors,
-		spec->max_peers_given ? "--max-peers" : "what the limit of descriptors carries");
-	describe_region(hosted_region(hosted), log);
-	if (spec->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
-		log_warning(log,
-			"-n %u: QEMU's contrib client and its flat device take %u vectors at most",
-			spec->server.vectors, IVSHMEM_MAX_VECTORS_CONTRIB);
-	if (service->config->startup.foreground && service->config->pid_file_given)
-		log_warning(log, "-p is for the daemon: there is no pid file with -F");
-	log_info(log, "listening on %s", spec->socket_path);
-	return 0;
 }
 
 struct complaints {
@@ -130,8 +95,36 @@ static void limit_users(struct service *service, const struct file_config *file)
 	hub_set_users_limits(service->hub, &limits);
 }
 
-/* The regions of the file, now or again. */
-static int load_file(struct service *service, struct file_config *file, char *reason)
+static int reload(void *data, char *reason);
+
+/*
+ * By the file if there is one. If it is wrong, nothing but the command line and what an earlier
+ * process has left can say where; it must not come to be at the default's path.
+ */
+static int start_control(struct service *service, const struct file_config *file)
+{
+	char path[SOCKET_PATH_SIZE] = "";
+	struct control_config config = {
+		.read_group = (gid_t)-1,
+		.max_clients = EXTRAS_CONTROL_CLIENTS,
+		.reload = reload,
+		.data = service,
+	};
+
+	if (file) {
+		memcpy(path, file->control_path, sizeof(path));
+		config.read_group = file->control_group;
+		config.max_clients = file->control_clients;
+	} else if (service->config->file) {
+		(void)extras_was_on(&service->extras, path, &config.read_group);
+	}
+	if (service->config->control)
+		snprintf(path, sizeof(path), "%s", service->config->control);
+	return extras_start_control(&service->extras, path, &config, service->hub, &service->loop);
+}
+
+/* The file, before anything is made of it: 0 or -errno with `reason`, having said why. */
+static int read_file(struct service *service, struct file_config *file, char *reason)
 {
 	struct complaints complaints = {.log = service->log, .first = reason};
 
@@ -139,13 +132,24 @@ static int load_file(struct service *service, struct file_config *file, char *re
 	int error = file_read(file, service->config->file, complain, &complaints);
 	if (error == -ENOMEM)
 		snprintf(reason, REASON_SIZE, "out of memory");
-	if (error == 0)
-		limit_users(service, file);
-	if (!service->set_aside)
+	if (error < 0)
+		return error;
+	limit_users(service, file);
+	if (!service->file_read)
 		hub_set_aside(service->hub, file->control_clients + CONTROL_DESCRIPTORS);
-	service->set_aside = true;
-	if (error == 0)
-		error = hub_apply(service->hub, file->regions, file->n, reason);
+	return 0;
+}
+
+/* The regions of the file, now or again. */
+static int apply_file(struct service *service, const struct file_config *file, char *reason)
+{
+	int error = hub_apply(service->hub, file->regions, file->n, reason);
+
+	/* After a restart with a wrong file this may be what was waited for. */
+	if (!service->file_read && !extras_have_control(&service->extras) &&
+		start_control(service, file) < 0)
+		extras_retry(&service->extras, &service->loop);
+	service->file_read = true;
 	return error;
 }
 
@@ -159,7 +163,9 @@ static int reload(void *data, char *reason)
 			"there is no configuration file: the server was started without --config");
 		return -EINVAL;
 	}
-	int error = load_file(service, &file, reason);
+	int error = read_file(service, &file, reason);
+	if (error == 0)
+		error = apply_file(service, &file, reason);
 	file_config_fini(&file);
 	if (error == 0)
 		log_info(service->log, "%s read again: %u regions", service->config->file,
@@ -167,80 +173,6 @@ static int reload(void *data, char *reason)
 	else
 		log_error(service->log, "%s: not all is as it says: %s", service->config->file,
 			reason);
-	return error;
-}
-
-/* ---- the control socket ---- */
-
-/*
- * A keeper holds the control socket too, so that its clients wait in the backlog while the server
- * is started anew. Not systemd, with which the file goes when the server is told to end.
- */
-static int open_control(struct service *service, const struct listen_config *config)
-{
-	struct listener *listener = &service->control_listener;
-
-	if (service->control_left >= 0) {
-		if (listener_adopt(listener, service->control_left, config->path))
-			return 0;
-		keep_drop(service->keep, "control"); /* is to be elsewhere now */
-		close(service->control_left);
-	}
-	if (listener_open(listener, config, service->log) < 0)
-		return -EADDRNOTAVAIL;
-	if (keep_holder(service->keep) != KEEP_KEEPER)
-		return 0;
-	return keep_put(service->keep, "control", &listener->fd, 1);
-}
-
-static int start_control(
-	struct service *service, const char *path, gid_t group, unsigned max_clients)
-{
-	const struct listen_config listen = {
-		.path = service->control_path,
-		.mode = group == (gid_t)-1 ? 0600 : 0660,
-		.uid = (uid_t)-1,
-		.gid = group,
-		.option = "control socket",
-		.owner_option = "control socket",
-		.what = "server",
-	};
-	const struct control_config config = {
-		.read_group = group,
-		.max_clients = max_clients,
-		.reload = reload,
-		.data = service,
-	};
-
-	if (path[0] == '\0')
-		return 0;
-	snprintf(service->control_path, sizeof(service->control_path), "%s", path);
-	int error = open_control(service, &listen);
-	if (error == 0)
-		error = control_start(&service->control, &config, service->control_listener.fd,
-			service->hub, &service->loop, service->log);
-	if (error < 0)
-		log_error(service->log, "control socket %s: %s", path, uv_strerror(error));
-	return error;
-}
-
-static int serve_file(struct service *service)
-{
-	const char *path = service->config->control;
-	char reason[REASON_SIZE];
-	struct file_config file;
-
-	int error = load_file(service, &file, reason);
-	/* One region that cannot be must not keep the others away. */
-	if (error < 0 && hub_count(service->hub) > 0)
-		error = 0;
-	if (error == 0) {
-		log_info(service->log, "%s: %u regions", service->config->file,
-			hub_count(service->hub));
-		error = start_control(service, path ? path : file.control_path, file.control_group,
-			file.control_clients);
-	}
-	file_config_fini(&file);
 	return error;
 }
 
@@ -285,36 +217,113 @@ static void serve(struct service *service)
 		(unsigned long long)stats.refusals, (unsigned long long)stats.messages);
 }
 
-/* Who has peers already goes on without. */
-static int start_metrics(struct service *service, bool resumed)
+/* Nobody looks at a restart as at a start: what cannot be now is tried again later. */
+static int start_extras(struct service *service, const struct file_config *file)
 {
-	int error = metrics_start(&service->metrics, &service->config->metrics, service->hub,
-		&service->loop, service->log);
-	return resumed ? 0 : error;
+	int error = start_control(service, file);
+	if (error == 0 || service->resumed) {
+		int second = extras_start_metrics(
+			&service->extras, &service->config->metrics, service->hub, &service->loop);
+		error = error < 0 ? error : second;
+	}
+	if (error == 0 || !service->resumed)
+		return error;
+	extras_retry(&service->extras, &service->loop);
+	return 0;
+}
+
+/* The one region of the command line. */
+static int serve_single(struct service *service)
+{
+	const struct region_spec *wanted = &service->config->region;
+	struct log *log = service->log;
+	char reason[REASON_SIZE];
+
+	int error = hub_apply(service->hub, wanted, 1, reason);
+	if (error < 0)
+		log_error(log, "%s", reason);
+	struct hosted *hosted = hub_find(service->hub, wanted->name);
+	if (!hosted)
+		return service->resumed ? start_extras(service, NULL) : error;
+	/* Only now: who fails to start says one line, which is what is wrong. Or it is there as an
+	 * earlier process has left it, and its peers do not suffer for a wrong option. */
+	const struct region_spec *spec = hosted_spec(hosted);
+	log_info(log, "up to %u peers of %u vectors (%s)", spec->server.max_peers,
+		spec->server.vectors,
+		spec->max_peers_given ? "--max-peers" : "what the limit of descriptors carries");
+	describe_region(hosted_region(hosted), log);
+	if (spec->server.vectors > IVSHMEM_MAX_VECTORS_CONTRIB)
+		log_warning(log,
+			"-n %u: QEMU's contrib client and its flat device take %u vectors at most",
+			spec->server.vectors, IVSHMEM_MAX_VECTORS_CONTRIB);
+	if (service->config->startup.foreground && service->config->pid_file_given)
+		log_warning(log, "-p is for the daemon: there is no pid file with -F");
+	log_info(log, "listening on %s", spec->socket_path);
+	return start_extras(service, NULL);
+}
+
+/* `error`: of reading the file; then it is not looked at any more. */
+static int serve_file(struct service *service, const struct file_config *file, int error)
+{
+	const char *path = service->config->file;
+	char reason[REASON_SIZE];
+
+	if (error < 0 && !service->resumed)
+		return error;
+	if (error < 0) {
+		log_error(service->log,
+			"%s: not used: going on with the %u regions of before until it is right "
+			"and "
+			"read again (SIGHUP)",
+			path, hub_count(service->hub));
+		return start_extras(service, NULL);
+	}
+	error = hub_apply(service->hub, file->regions, file->n, reason);
+	service->file_read = true;
+	/* One region that cannot be must not keep the others away. */
+	if (error < 0 && hub_count(service->hub) == 0)
+		return error;
+	log_info(service->log, "%s: %u regions", path, hub_count(service->hub));
+	return start_extras(service, file);
+}
+
+static int make_everything(struct service *service)
+{
+	const struct config *config = service->config;
+	char reason[REASON_SIZE];
+	struct file_config file;
+	int file_error = 0;
+
+	if (config->metrics.address || config->metrics.file)
+		hub_set_aside(service->hub, METRICS_DESCRIPTORS);
+	if (config->file) /* before peers come back for whom its limits hold */
+		file_error = read_file(service, &file, reason);
+	else if (config->control)
+		hub_set_aside(service->hub, EXTRAS_CONTROL_CLIENTS + CONTROL_DESCRIPTORS);
+	int error = hub_resume(service->hub);
+	service->resumed = hub_count(service->hub) > 0;
+	if (error < 0)
+		error = -ESTALE;
+	else if (config->file)
+		error = serve_file(service, &file, file_error);
+	else
+		error = serve_single(service);
+	if (config->file)
+		file_config_fini(&file);
+	return error;
 }
 
 /* All that it takes to serve; EXIT_SUCCESS once that is over. */
 static int start_and_serve(struct service *service)
 {
-	const struct config *config = service->config;
-
-	if (hub_resume(service->hub) < 0)
-		return EXIT_STATE;
-	bool resumed = hub_count(service->hub) > 0;
-	if (!config->file && config->control)
-		hub_set_aside(service->hub, CONTROL_CLIENTS + CONTROL_DESCRIPTORS);
-	if (config->metrics.address || config->metrics.file)
-		hub_set_aside(service->hub, METRICS_DESCRIPTORS);
-	int error = config->file ? serve_file(service) : serve_single(service);
-	if (error == 0 && !config->file && config->control)
-		error = start_control(service, config->control, (gid_t)-1, CONTROL_CLIENTS);
-	if (error == 0)
-		error = start_metrics(service, resumed);
+	int error = make_everything(service);
 	/* What came during the start ends us the clean way, now. */
 	if (error == 0)
 		error = signals_start(&service->signals, &service->loop, signal_event, service);
 	if (error == 0)
 		serve(service);
+	if (error == -ESTALE)
+		return EXIT_STATE;
 	if (error == -EINVAL)
 		return EXIT_USAGE;
 	return error == 0 ? EXIT_SUCCESS : EXIT_STARTUP;
@@ -326,16 +335,13 @@ static int run(const struct config *config, struct startup *startup)
 		.config = config,
 		.startup = startup,
 		.log = &startup->log,
-		.control_listener = LISTENER_INIT,
-		.control_left = -1,
 	};
 	int result = EXIT_STARTUP;
 
 	/* First, as long as the descriptors that we are passed are all that there is. */
 	if (keep_open(&service.keep, service.log) < 0)
 		return EXIT_STARTUP;
-	/* The hub lets go of what it does not know. */
-	(void)keep_take(service.keep, "control", &service.control_left, 1);
+	extras_init(&service.extras, service.keep, service.log);
 	int error = uv_loop_init(&service.loop);
 	if (error < 0) {
 		log_error(service.log, "cannot start the event loop: %s", uv_strerror(error));
@@ -348,28 +354,13 @@ static int run(const struct config *config, struct startup *startup)
 	}
 	probes_attach(service.hub);
 	result = start_and_serve(&service);
-	metrics_stop(service.metrics);
-	if (service.control)
-		control_stop(service.control);
-	listener_close(&service.control_listener);
+	extras_stop(&service.extras, result == EXIT_SUCCESS);
 	hub_destroy(service.hub);
 close_loop:
 	watch_end(&service.loop);
 close_keep:
 	keep_close(service.keep);
 	return result;
-}
-
-static int check(const struct config *config, struct log *log)
-{
-	struct complaints complaints = {.log = log};
-	struct file_config file;
-
-	int error = file_read(&file, config->file, complain, &complaints);
-	if (error == 0)
-		log_info(log, "%s: right, %zu regions", config->file, file.n);
-	file_config_fini(&file);
-	return error == 0 ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
 static int confine_and_run(const struct config *config, struct startup *startup)
@@ -384,6 +375,18 @@ static int confine_and_run(const struct config *config, struct startup *startup)
 	if (server_sandbox_enter(&sandbox, &startup->log) < 0)
 		return EXIT_STARTUP;
 	return run(config, startup);
+}
+
+static int check(const struct config *config, struct log *log)
+{
+	struct complaints complaints = {.log = log};
+	struct file_config file;
+
+	int error = file_read(&file, config->file, complain, &complaints);
+	if (error == 0)
+		log_info(log, "%s: right, %zu regions", config->file, file.n);
+	file_config_fini(&file);
+	return error == 0 ? EXIT_SUCCESS : EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
