@@ -77,6 +77,8 @@ WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size
 	(fd, level, name, value, size), -1, ENOBUFS)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), (fd, msg, flags), -1, ENOMEM)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), (fd, msg, flags), -1, ENOBUFS)
+WRAP(int, recvmmsg, (int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout),
+	(fd, msgs, n, flags, timeout), -1, ENOMEM)
 WRAP(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned n, int flags), (fd, msgs, n, flags), -1,
 	ENOBUFS)
 WRAP(ssize_t, read, (int fd, void *bytes, size_t size), (fd, bytes, size), -1, EIO)
