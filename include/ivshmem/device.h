@@ -141,6 +141,26 @@ void ivshmem_pci_interrupt(struct ivshmem_pci *pci, unsigned vector);
  */
 void ivshmem_pci_vector_ready(struct ivshmem_pci *pci, unsigned vector, int ready);
 
+/*
+ * The device's state as bytes, for a VMM that migrates it or whose process is replaced: what a
+ * guest has changed since ivshmem_pci_init(), and what is pending. Section 11 has the format.
+ *
+ * ivshmem_pci_save() writes ivshmem_pci_saved_size() bytes; 0 if `vectors` is over 2048.
+ *
+ * ivshmem_pci_load() takes bytes of any origin. NULL: the device is in that state now, and has told
+ * the VMM by callbacks where that differs from what it told last. Else the name of the field that
+ * is impossible or of a device with another configuration, and nothing has changed. What is not
+ * saved stays: IVPosition, which belongs to this host, and what ivshmem_pci_vector_ready() has
+ * said.
+ */
+size_t ivshmem_pci_saved_size(unsigned vectors);
+void ivshmem_pci_save(const struct ivshmem_pci *pci, void *bytes);
+const char *ivshmem_pci_load(struct ivshmem_pci *pci, const void *bytes, size_t size);
+
+/* A number that is another one whenever what ivshmem_pci_save() writes may be another: who saves
+ * after each access need not if it is the same. */
+uint64_t ivshmem_pci_changes(const struct ivshmem_pci *pci);
+
 /* Change what IVPosition reads: a server was found late. */
 void ivshmem_pci_set_position(struct ivshmem_pci *pci, uint32_t position);
 

@@ -17,10 +17,11 @@
  * A thread handles one request at a time, so that other devices get their turn in between; in a
  * loop, a call reads once.
  */
-#include "vfio-user/connection.h"
+#include "vfio-user/connection_internal.h"
 
 #include "base/clock.h"
 #include "base/fdpass.h"
+#include "vfio-user/kept_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -34,45 +35,38 @@
 
 static_assert(VFU_FDS_MAX == FDPASS_RECV_MAX, "what we announce is what we can receive");
 
-/* Descriptors that have come with the message at `owner` in the buffer. */
-struct held {
-	size_t owner, n;
-	int fds[VFU_FDS_MAX];
-};
-
-struct vfu_connection {
-	int sock; /* owned */
-	struct vfu_session session;
-	size_t at, have;   /* requests that are not handled yet: in[at .. have) */
-	struct held early; /* of a message that was incomplete before the last read */
-	struct held late;  /* of a message that began in the last read */
-	size_t sent;       /* of the reply in `out`; what has gone */
-	struct vfu_reply reply;
-	bool replying; /* the reply is not out yet */
-	bool crowded;  /* because too many descriptors of this user are under way, not only ours */
-	bool closing;  /* and it is the last */
-	_Alignas(8) uint8_t in[VFU_MESSAGE_MAX];
-	_Alignas(8) uint8_t out[VFU_MESSAGE_MAX];
-};
-
 static void close_held(struct held *held)
 {
 	while (held->n > 0)
 		close(held->fds[--held->n]);
 }
 
+struct vfu_connection *connection_make(
+	int sock, struct vfu_function *function, const char *name, struct log *log)
+{
+	struct vfu_kept *kept = function ? function->kept : NULL;
+	/* Not calloc(): the buffers are large and mostly never touched. */
+	struct vfu_connection *c = malloc(sizeof(*c) + (kept ? 0 : (size_t)2 * VFU_MESSAGE_MAX));
+
+	if (!c)
+		return NULL;
+	memset(c, 0, sizeof(*c));
+	c->sock = sock;
+	c->kept = kept;
+	c->in = kept ? kept->state.in : c->own;
+	c->out = kept ? kept->state.out : c->own + VFU_MESSAGE_MAX;
+	vfu_session_init(&c->session, function, name, log);
+	return c;
+}
+
 int vfu_connection_create(struct vfu_connection **connection, int sock,
 	struct vfu_function *function, const char *name, struct log *log)
 {
-	/* Not calloc(): the buffers are large and mostly never touched. */
-	struct vfu_connection *c = malloc(sizeof(*c));
-
-	if (!c)
+	*connection = connection_make(sock, function, name, log);
+	if (!*connection)
 		return -ENOMEM;
-	memset(c, 0, offsetof(struct vfu_connection, in));
-	c->sock = sock;
-	vfu_session_init(&c->session, function, name, log);
-	*connection = c;
+	if ((*connection)->kept)
+		vfu_kept_begin_vmm((*connection)->kept);
 	return 0;
 }
 
@@ -82,7 +76,8 @@ void vfu_connection_destroy(struct vfu_connection *connection)
 		return;
 	close_held(&connection->early);
 	close_held(&connection->late);
-	close(connection->sock);
+	if (connection->sock >= 0)
+		close(connection->sock);
 	free(connection);
 }
 
@@ -108,19 +103,25 @@ static enum vfu_wait over(struct vfu_connection *c, int error)
 	return VFU_WAIT_OVER;
 }
 
+void connection_sent(struct vfu_connection *c, size_t bytes)
+{
+	c->sent += bytes;
+	c->replying = c->sent < c->reply.size;
+}
+
 /* Send the reply, or the rest of it. */
 static enum vfu_wait send_reply(struct vfu_connection *c)
 {
 	/* The descriptor has gone with the first byte. */
-	ssize_t sent = fdpass_send(c->sock, c->reply.bytes + c->sent, c->reply.size - c->sent,
-		c->sent == 0 ? c->reply.fd : -1);
+	int fd = c->sent == 0 ? c->reply.fd : -1;
+	ssize_t sent = c->kept
+		? kept_send(c, fd)
+		: fdpass_send(c->sock, c->out + c->sent, c->reply.size - c->sent, fd);
 
 	c->crowded = sent == -ETOOMANYREFS;
 	if (sent < 0 && sent != -EAGAIN && !c->crowded)
 		return over(c, (int)sent);
-	if (sent > 0)
-		c->sent += (size_t)sent;
-	c->replying = c->sent < c->reply.size;
+	connection_sent(c, sent > 0 ? (size_t)sent : 0);
 	if (c->replying)
 		return VFU_WAIT_WRITE;
 	return c->closing ? VFU_WAIT_OVER : VFU_WAIT_READ;
@@ -141,31 +142,49 @@ static size_t last_beginning(const struct vfu_connection *c, size_t from)
 	return last;
 }
 
-typedef ssize_t receive_function(
-	int sock, void *bytes, size_t size, int fds[FDPASS_RECV_MAX], size_t *n_fds);
-
-/* One read: bytes, 0 at the end, -errno. At most one incomplete message is in the buffer, so there
- * is room. */
-static int receive(struct vfu_connection *c, receive_function *from_socket)
+/* At most one message is in the buffer then, and incomplete. */
+void connection_move(struct vfu_connection *c)
 {
 	memmove(c->in, c->in + c->at, c->have - c->at);
 	c->have -= c->at;
+	c->early.owner -= c->at;
+	c->late.owner -= c->at;
 	c->at = 0;
-	if (c->late.n > 0) { /* its message is the incomplete one, or it would have been handled */
-		c->early = c->late;
-		c->early.owner = 0;
-		c->late.n = 0;
-	}
+}
 
+/* What came late is of the incomplete message, or it would have been handled. */
+void connection_begin_read(struct vfu_connection *c)
+{
+	if (c->late.n == 0)
+		return;
+	c->early = c->late;
+	c->late.n = 0;
+}
+
+void connection_end_read(struct vfu_connection *c, size_t bytes)
+{
 	size_t from = c->have;
-	ssize_t got =
-		from_socket(c->sock, c->in + from, sizeof(c->in) - from, c->late.fds, &c->late.n);
-	if (got > 0) {
-		c->have += (size_t)got;
-		c->late.owner = last_beginning(c, from);
-		if (c->late.owner == c->have)
-			close_held(&c->late);
-	}
+
+	c->have += bytes;
+	c->late.owner = last_beginning(c, from);
+	if (c->late.owner < c->have)
+		return;
+	if (c->kept)
+		kept_loosen(c, &c->late);
+	close_held(&c->late);
+}
+
+/* One read: bytes, 0 at the end, -errno. */
+static int receive(struct vfu_connection *c, bool wait)
+{
+	if (c->kept)
+		return kept_receive(c, wait);
+	connection_move(c);
+	connection_begin_read(c);
+	ssize_t got = (wait ? fdpass_await : fdpass_recv)(
+		c->sock, c->in + c->have, VFU_MESSAGE_MAX - c->have, c->late.fds, &c->late.n);
+	if (got > 0)
+		connection_end_read(c, (size_t)got);
 	return (int)got;
 }
 
@@ -190,18 +209,33 @@ static enum vfu_wait handle(struct vfu_connection *c, const struct vfu_header *h
 	enum vfu_outcome outcome = vfu_session_handle(&c->session, &request, &c->reply);
 	held->n -= request.n_fds;
 	c->at += header->size;
+	c->replying = outcome == VFU_SEND || outcome == VFU_SEND_AND_CLOSE;
+	c->closing = outcome == VFU_SEND_AND_CLOSE;
+	if (c->kept)
+		kept_handled(c, &request, held->first);
 	switch (outcome) {
 	case VFU_NOTHING:
 		return VFU_WAIT_READ;
 	case VFU_CLOSE:
 		return VFU_WAIT_OVER;
 	case VFU_SEND_AND_CLOSE:
-		c->closing = true;
-		break;
 	case VFU_SEND:
 		break;
 	}
 	return send_reply(c);
+}
+
+/* Has a message more come with the last read? (Or what is none.) */
+static bool has_message(const struct vfu_connection *c)
+{
+	struct vfu_header header;
+	return vfu_frame(c->in + c->at, c->have - c->at, &header) != VFU_FRAME_MORE;
+}
+
+/* An earlier process has sent the last reply. */
+static bool is_over(const struct vfu_connection *c)
+{
+	return c->closing && !c->replying;
 }
 
 enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
@@ -209,6 +243,8 @@ enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
 	struct pollfd entry = {.fd = c->sock, .events = POLLOUT};
 	const struct timespec pause = {.tv_nsec = CROWDED_PAUSE_NS};
 
+	if (is_over(c))
+		return VFU_WAIT_OVER;
 	if (c->replying) {
 		if (c->crowded)
 			nanosleep(&pause, NULL); /* nothing tells when it is over */
@@ -216,18 +252,17 @@ enum vfu_wait vfu_connection_await(struct vfu_connection *c, uint64_t spin_ns)
 			poll(&entry, 1, -1);
 		return VFU_WAIT_WRITE;
 	}
-	struct vfu_header header;
-	if (vfu_frame(c->in + c->at, c->have - c->at, &header) != VFU_FRAME_MORE)
-		return VFU_WAIT_READ; /* more has come with the last read */
+	if (has_message(c))
+		return VFU_WAIT_READ;
 	int got = -EAGAIN;
 	if (spin_ns > 0) {
 		uint64_t end = clock_ns() + spin_ns;
 		do {
-			got = receive(c, fdpass_recv);
+			got = receive(c, false);
 		} while (got == -EAGAIN && clock_ns() < end);
 	}
 	if (got == -EAGAIN)
-		got = receive(c, fdpass_await);
+		got = receive(c, true);
 	return got > 0 ? VFU_WAIT_READ : over(c, got);
 }
 
@@ -263,10 +298,12 @@ enum vfu_wait vfu_connection_ready(struct vfu_connection *connection, unsigned *
 	bool handled = true;
 	unsigned count = 0;
 
+	if (is_over(connection))
+		return VFU_WAIT_OVER;
 	if (connection->replying) {
 		wait = send_reply(connection);
-	} else {
-		int got = receive(connection, fdpass_recv);
+	} else if (!has_message(connection)) {
+		int got = receive(connection, false);
 		if (got <= 0 && got != -EAGAIN)
 			return over(connection, got);
 	}

@@ -17,6 +17,7 @@
 #include "vfio-user/session.h"
 
 struct vfu_connection;
+struct vfu_why;
 
 /* What the loop should wait for next. */
 enum vfu_wait {
@@ -27,10 +28,21 @@ enum vfu_wait {
 
 /*
  * `sock` is taken over on success; it is close-on-exec. `function` NULL: the device is taken, the
- * client is to be refused. 0 or -ENOMEM.
+ * client is to be refused. If the function is kept (kept.h), the VMM is attached by now. 0 or
+ * -ENOMEM.
  */
 int vfu_connection_create(struct vfu_connection **connection, int sock,
 	struct vfu_function *function, const char *name, struct log *log);
+
+/*
+ * Go on with the VMM that an earlier process has served (kept.h), in the middle of a request or a
+ * reply. `sock` is the same connection, and taken over on success. `function` is as it was made,
+ * and kept. 0, or -errno with why->text: a descriptor is not held any more, no memory; then the
+ * function is to be released. To be called in a turn; go on with vfu_connection_await(), or
+ * vfu_connection_ready().
+ */
+int vfu_connection_resume(struct vfu_connection **connection, int sock,
+	struct vfu_function *function, const char *name, struct log *log, struct vfu_why *why);
 
 /* Closes the socket. Releases no function: that is for whoever gave it. NULL is allowed. */
 void vfu_connection_destroy(struct vfu_connection *connection);

@@ -48,6 +48,7 @@ struct vfu_device {
 	bool wary;          /* a peer has made one of its doorbells block: see base/doorbell.h */
 	int id;             /* -1: none */
 	struct vfu_why why; /* there is no server yet, as last logged */
+	struct vfu_kept_identity identity;
 	void (*watch_resample)(void *data, int fd);
 	void *watch_data;
 	struct vfu_device_stats stats;
@@ -163,7 +164,8 @@ static const struct ivshmem_listener listener = {
 
 /* ---- joining ---- */
 
-static struct ivshmem_peer *open_peer(const struct vfu_device *device, struct vfu_why *why)
+static struct ivshmem_peer *open_peer(
+	const struct vfu_device *device, const char *uri, struct vfu_why *why)
 {
 	struct ivshmem_params params = IVSHMEM_PARAMS_INIT;
 	params.listener = &listener;
@@ -176,7 +178,7 @@ static struct ivshmem_peer *open_peer(const struct vfu_device *device, struct vf
 	params.max_vectors = device->max_fds / 4;
 	params.error_text = why->text;
 	params.error_size = sizeof(why->text);
-	return ivshmem_open(device->uri, &params);
+	return ivshmem_open(uri, &params);
 }
 
 static bool is_bar_size(uint64_t size)
@@ -255,7 +257,7 @@ bool vfu_device_is_waiting(const struct vfu_device *device)
 
 void vfu_device_join(const struct vfu_device *device, struct vfu_attempt *attempt)
 {
-	attempt->peer = open_peer(device, &attempt->why);
+	attempt->peer = open_peer(device, attempt->uri ? attempt->uri : device->uri, &attempt->why);
 }
 
 bool vfu_device_joined(struct vfu_device *device, struct vfu_attempt *attempt)
@@ -295,7 +297,7 @@ static void watch_resample(void *data, int fd)
 static int make_function(
 	struct vfu_device *device, const struct vfu_device_config *config, uint64_t size)
 {
-	bool has_msix = device->type == VFU_DOORBELL || (device->type == VFU_LEGACY && config->msi);
+	bool has_msix = vfu_device_has_msix(device->type, config->msi);
 	struct vfu_function_config function = {
 		.revision = device->type == VFU_LEGACY ? 0 : 1,
 		.vectors = has_msix ? config->vectors : 0,
@@ -309,6 +311,13 @@ static int make_function(
 	};
 	if (device->waiting)
 		function.position = IVSHMEM_POSITION_NONE;
+	device->identity = (struct vfu_kept_identity){
+		.type = config->type,
+		.vectors = config->vectors,
+		.msi = config->msi,
+		.subsystem_id = config->subsystem_id,
+		.bar_size = size,
+	};
 	return vfu_function_init(&device->function, &function);
 }
 
@@ -357,7 +366,7 @@ int vfu_device_create(struct vfu_device **device, struct vfu_board *board,
 	if (!made->name || !made->uri)
 		goto fail_release;
 	if (!config->late) {
-		struct ivshmem_peer *peer = open_peer(made, &why);
+		struct ivshmem_peer *peer = open_peer(made, made->uri, &why);
 		err = peer ? adopt(made, peer, &size, &why) : -errno;
 		if (err < 0)
 			goto fail_release;
@@ -405,9 +414,26 @@ int vfu_device_fd(const struct vfu_device *device)
 
 void vfu_device_dispatch(struct vfu_device *device)
 {
+	struct vfu_kept *kept = device->function.kept;
+
+	if (!device->peer)
+		return;
+	if (kept)
+		vfu_kept_hearing(kept, true);
 	/* Whatever fails has been said by then, to lost_server(). */
-	if (device->peer)
-		(void)ivshmem_dispatch(device->peer, 0);
+	(void)ivshmem_dispatch(device->peer, 0);
+	if (kept)
+		vfu_kept_hearing(kept, false);
+}
+
+void vfu_device_identity(const struct vfu_device *device, struct vfu_kept_identity *identity)
+{
+	*identity = device->identity;
+}
+
+void vfu_device_keep(struct vfu_device *device, struct vfu_kept *kept)
+{
+	device->function.kept = kept;
 }
 
 void vfu_device_set_watch(struct vfu_device *device, void (*watch)(void *data, int fd), void *data)

@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "vfio-user/function.h"
+#include "vfio-user/kept.h"
 
 #include <ivshmem/peer.h>
 
@@ -41,6 +42,12 @@ struct vfu_board {
 
 void vfu_board_init(struct vfu_board *board);
 
+/* Has such a device MSI-X? */
+static inline bool vfu_device_has_msix(enum vfu_device_type type, bool msi)
+{
+	return type == VFU_DOORBELL || (type == VFU_LEGACY && msi);
+}
+
 struct vfu_device;
 
 /*
@@ -70,6 +77,7 @@ struct vfu_why {
 	char text[256];
 };
 struct vfu_attempt {
+	const char *uri;           /* for join(); NULL: the device's */
 	struct ivshmem_peer *peer; /* joined() takes it over. NULL: there was no server.. */
 	struct vfu_why why;        /* ..and this is what to do about it */
 };
@@ -80,6 +88,11 @@ bool vfu_device_joined(struct vfu_device *device, struct vfu_attempt *attempt);
 /* The loop's own data, e.g. to watch the resample descriptor (see irqs.h). */
 void vfu_device_set_watch(
 	struct vfu_device *device, void (*watch_resample)(void *data, int fd), void *data);
+
+/* What vfu_kept_create() and vfu_kept_resume() are to know of it; and from now on its VMM's part is
+ * kept (kept.h; borrowed). Before anybody is attached, and before vfu_device_dispatch(). */
+void vfu_device_identity(const struct vfu_device *device, struct vfu_kept_identity *identity);
+void vfu_device_keep(struct vfu_device *device, struct vfu_kept *kept);
 
 struct vfu_device_stats {
 	uint64_t direct, relayed;      /* doorbells to devices of this board, and to others */

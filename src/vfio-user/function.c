@@ -2,6 +2,7 @@
 #include "vfio-user/function.h"
 
 #include "region/guard.h"
+#include "vfio-user/kept_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -101,7 +102,13 @@ void vfu_function_fini(struct vfu_function *function)
 
 void vfu_function_interrupt(struct vfu_function *function, unsigned vector)
 {
+	struct vfu_kept_ring ring = {0};
+
+	if (function->kept)
+		ring = vfu_kept_ring_begin(function->kept, function->pci, vector);
 	ivshmem_pci_interrupt(function->pci, vector);
+	if (function->kept)
+		vfu_kept_ring_end(function->kept, function->pci, vector, ring);
 }
 
 void vfu_function_attach(

@@ -35,6 +35,7 @@ struct vfu_function {
 	struct ivshmem_pci *pci; /* owned storage */
 	struct vfu_irqs irqs;
 	struct vfu_memory memory;
+	struct vfu_kept *kept; /* what outlives the process (kept.h), borrowed; NULL: nothing */
 	bool trapped; /* this VMM was told that it can't map the memory, and won't ask again */
 	void (*ring)(void *data, unsigned peer, unsigned vector);
 	void *data;

@@ -13,8 +13,10 @@
  * INTx is a level, an eventfd is not. One write says "asserted", then INTx masks itself; the VMM
  * unmasks it when the guest has seen to the interrupt, and if the level is still high, that is the
  * next write. There is no message that says "deasserted". Where a lost unmask would silence the
- * device for good and one write too many costs nothing, this file writes once too often: a new
- * eventfd starts unmasked.
+ * device for good, this file writes once too often: a new eventfd starts unmasked, and so does the
+ * one that a process takes over from another. What the VMM has not read of it when it unmasks is
+ * taken back, since it would raise a line that is low, and a guest that looks for the reason in the
+ * status register finds none and is interrupted again, ten thousand times.
  */
 #include "vfio-user/irqs.h"
 
@@ -69,16 +71,22 @@ static void update_intx(struct vfu_irqs *irqs)
 	ring(irqs, irqs->intx);
 }
 
-static void unmask_intx(struct vfu_irqs *irqs)
+static void set_intx(struct vfu_irqs *irqs, int fd)
 {
+	replace(&irqs->intx, fd);
 	irqs->intx_masked = false;
 	update_intx(irqs);
 }
 
-static void set_intx(struct vfu_irqs *irqs, int fd)
+/* The VMM unmasks. */
+static void unmask_intx(struct vfu_irqs *irqs)
 {
-	replace(&irqs->intx, fd);
-	unmask_intx(irqs);
+	uint64_t unread;
+
+	if (irqs->intx >= 0)
+		(void)doorbell_take(irqs->intx, &unread);
+	irqs->intx_masked = false;
+	update_intx(irqs);
 }
 
 int vfu_irqs_init(struct vfu_irqs *irqs, unsigned vectors)
@@ -277,4 +285,40 @@ void vfu_irqs_resampled(struct vfu_irqs *irqs)
 	/* Last: the next event may come as soon as the VMM sees this interrupt. */
 	if (any)
 		unmask_intx(irqs);
+}
+
+enum { SLOT_INTX, SLOT_RESAMPLE, SLOT_ERR }; /* behind the vectors */
+
+int vfu_irqs_fd(const struct vfu_irqs *irqs, unsigned slot)
+{
+	if (slot < irqs->vectors)
+		return irqs->msix[slot];
+	switch (slot - irqs->vectors) {
+	case SLOT_INTX:
+		return irqs->intx;
+	case SLOT_RESAMPLE:
+		return irqs->resample;
+	case SLOT_ERR:
+		return irqs->err;
+	}
+	return -1;
+}
+
+void vfu_irqs_restore(struct vfu_irqs *irqs, unsigned slot, int fd)
+{
+	if (slot < irqs->vectors) {
+		set_vector(irqs, slot, fd);
+		return;
+	}
+	switch (slot - irqs->vectors) {
+	case SLOT_INTX:
+		set_intx(irqs, fd);
+		break;
+	case SLOT_RESAMPLE:
+		set_resample(irqs, fd);
+		break;
+	case SLOT_ERR:
+		replace(&irqs->err, fd);
+		break;
+	}
 }

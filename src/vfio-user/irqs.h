@@ -56,4 +56,16 @@ void vfu_irqs_line(struct vfu_irqs *irqs, int level);
 /* `resample` is readable: take the event, unmask INTx. */
 void vfu_irqs_resampled(struct vfu_irqs *irqs);
 
+/*
+ * All of them by number, for who keeps them: the vectors of MSI-X, then INTx, resample, err. What
+ * is restored is taken over and has been prepared (doorbell_prepare()); an interrupt that is due
+ * is sent.
+ */
+static inline unsigned vfu_irqs_slots(unsigned vectors)
+{
+	return vectors + 3;
+}
+int vfu_irqs_fd(const struct vfu_irqs *irqs, unsigned slot);
+void vfu_irqs_restore(struct vfu_irqs *irqs, unsigned slot, int fd);
+
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Every system call and allocation of a connection fails once: nothing leaks, nothing crashes, and
- * the same device serves the next VMM. */
+ * the same device serves the next VMM. Likewise of a device that outlives its process, and of its
+ * take-over. */
 #include "../common/fdcheck.h"
-#include "../common/vfubox.h"
+#include "../common/vfukept.h"
 #include "fault.h"
 
 #include "base/fdpass.h"
@@ -74,41 +75,56 @@ static void forget_replies(int sock)
 struct state {
 	struct vfubox box;
 	struct script script;
+	struct keptbox keptbox; /* if the function is kept */
 	int vmm, device, an_eventfd;
 };
 
-/* All of the dialogue; 0 if the connection lived to its end. */
-static int serve(struct state *state)
+/* Messages `from` up to but not including `to`: was each of them handled, and does the connection
+ * live? */
+static bool talk(struct state *state, struct vfu_connection *connection, size_t from, size_t to)
 {
-	struct vfu_connection *connection;
 	const struct script *script = &state->script;
 	enum vfu_wait wait = VFU_WAIT_READ;
 	size_t at = 0;
 	unsigned handled = 0, requests;
 
-	if (vfu_connection_create(&connection, state->device, &state->box.function, "fault", NULL) <
-		0)
-		return -1;
-	state->device = -1;
-	for (size_t i = 0; i < script->n && wait == VFU_WAIT_READ; i++) {
+	for (size_t i = 0; i < to && wait == VFU_WAIT_READ; at += script->messages[i++].size) {
+		if (i < from)
+			continue;
 		if (fdpass_send(state->vmm, script->bytes + at, script->messages[i].size,
 			    script->messages[i].with_fd ? state->an_eventfd : -1) < 0)
 			break;
-		at += script->messages[i].size;
 		wait = vfu_connection_ready(connection, &requests);
 		handled += requests;
 		vfu_function_interrupt(&state->box.function, 0);
 		vfu_irqs_resampled(&state->box.function.irqs);
 	}
-	vfu_connection_destroy(connection);
-	vfu_function_release(&state->box.function);
-	return wait == VFU_WAIT_READ && handled == script->n ? 0 : -1;
+	return wait == VFU_WAIT_READ && handled == to - from;
 }
 
-static int one_vmm(void *data)
+/* All of the dialogue; 0 if the connection lived to its end. */
+static int serve(struct state *state)
 {
-	struct state *state = data;
-	int ends[2], result;
+	struct vfu_kept *kept = state->box.function.kept;
+	struct vfu_connection *connection;
+
+	if (kept)
+		vfu_kept_attach(kept, 1);
+	if (vfu_connection_create(&connection, state->device, &state->box.function, "fault", NULL) <
+		0)
+		return -1;
+	state->device = -1;
+	bool all = talk(state, connection, 0, state->script.n);
+	vfu_connection_destroy(connection);
+	vfu_function_release(&state->box.function);
+	if (kept)
+		vfu_kept_detach(kept);
+	return all ? 0 : -1;
+}
+
+static int connect_vmm(struct state *state)
+{
+	int ends[2];
 
 	state->an_eventfd = eventfd(0, EFD_NONBLOCK);
 	if (state->an_eventfd < 0)
@@ -119,12 +135,26 @@ static int one_vmm(void *data)
 	}
 	state->device = ends[0];
 	state->vmm = ends[1];
-	result = serve(state);
+	return 0;
+}
+
+static void disconnect_vmm(struct state *state)
+{
 	if (state->device >= 0)
 		close(state->device);
 	forget_replies(state->vmm);
 	close(state->vmm);
 	close(state->an_eventfd);
+}
+
+static int one_vmm(void *data)
+{
+	struct state *state = data;
+
+	if (connect_vmm(state) < 0)
+		return -1;
+	int result = serve(state);
+	disconnect_vmm(state);
 	return result;
 }
 
@@ -157,6 +187,99 @@ static void test_a_connection_survives_any_failure(void **unused)
 	assert_true(faults >= 2 * state.script.n);
 }
 
+static void kept_up(struct state *state)
+{
+	assert_int_equal(vfubox_up(&state->box, 1, 8, 0), 0);
+	keptbox_up(&state->keptbox, 1, 8);
+	state->box.function.kept = state->keptbox.kept;
+}
+
+static void kept_down(struct state *state)
+{
+	keptbox_down(&state->keptbox);
+	vfu_function_fini(&state->box.function);
+}
+
+static void test_a_kept_connection_survives_any_failure(void **unused)
+{
+	(void)unused;
+	static struct state state;
+
+	write_script(&state.script);
+	kept_up(&state);
+	unsigned faults = fault_sweep(one_vmm, &state);
+	assert_int_equal(state.keptbox.n_held, 0);
+	kept_down(&state);
+	assert_true(faults >= 3 * state.script.n); /* each is looked at before */
+}
+
+#define HALF 8 /* of the script: all kinds of descriptors have come */
+
+/* The next process: 0, or an error and then nothing is left of it but the VMM's socket. */
+static int take_over(struct state *state, struct vfu_connection **connection)
+{
+	struct vfu_why why;
+	int error = vfubox_up(&state->box, 1, 8, 0);
+
+	if (error < 0)
+		return error;
+	error = keptbox_resume(&state->keptbox);
+	if (error == 0) {
+		state->box.function.kept = state->keptbox.kept;
+		error = vfu_connection_resume(
+			connection, state->device, &state->box.function, "fault", NULL, &why);
+	}
+	if (error < 0)
+		vfu_function_fini(&state->box.function);
+	return error;
+}
+
+/* Fails the n-th call of a take-over. What failed, or NULL. */
+static const char *fail_take_over(struct state *state, unsigned n, unsigned *refused)
+{
+	struct vfu_connection *connection;
+
+	kept_up(state);
+	assert_int_equal(connect_vmm(state), 0);
+	vfu_kept_attach(state->keptbox.kept, 1);
+	assert_int_equal(vfu_connection_create(&connection, dup(state->device),
+				 &state->box.function, "fault", NULL),
+		0);
+	assert_true(talk(state, connection, 0, HALF));
+	vfu_connection_destroy(connection);
+	vfu_function_fini(&state->box.function);
+
+	fault_arm(n);
+	int error = take_over(state, &connection);
+	const char *name = fault_disarm();
+	if (error < 0) {
+		*refused += 1;
+		assert_non_null(name);
+		assert_int_equal(take_over(state, &connection), 0);
+	}
+	state->device = -1;
+	assert_true(talk(state, connection, HALF, state->script.n));
+	vfu_connection_destroy(connection);
+	vfu_function_release(&state->box.function);
+	vfu_kept_detach(state->keptbox.kept);
+	disconnect_vmm(state);
+	kept_down(state);
+	return name;
+}
+
+static void test_every_fault_in_a_take_over(void **unused)
+{
+	(void)unused;
+	static struct state state;
+	unsigned refused = 0, n = 1;
+
+	write_script(&state.script);
+	while (fail_take_over(&state, n, &refused))
+		n++;
+	/* The memory of five things, and what is done to each of four descriptors. */
+	assert_true(refused >= 5 + 4);
+}
+
 static void test_a_device_is_made_or_not(void **unused)
 {
 	(void)unused;
@@ -170,6 +293,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_connection_survives_any_failure),
+		TEST(test_a_kept_connection_survives_any_failure),
+		TEST(test_every_fault_in_a_take_over),
 		TEST(test_a_device_is_made_or_not),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

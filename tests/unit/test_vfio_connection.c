@@ -84,7 +84,7 @@ static void test_what_is_no_message_ends_it(void **state)
 		vfu_connection_destroy(pair.connection);
 		assert_int_equal(fdcheck_count(), before - 1); /* that of the connection */
 		close(pair.vmm);
-		vfu_function_fini(&pair.box.function);
+		function_down();
 	}
 }
 
@@ -267,7 +267,7 @@ static void test_the_vmm_hangs_up(void **state)
 	close(pair.vmm);
 	assert_int_equal(ready(0), VFU_WAIT_OVER);
 	vfu_connection_destroy(pair.connection);
-	vfu_function_fini(&pair.box.function);
+	function_down();
 
 	/* Before the reply: no SIGPIPE. */
 	up(1, -1);
@@ -277,7 +277,7 @@ static void test_the_vmm_hangs_up(void **state)
 	assert_int_equal(vfu_connection_ready(pair.connection, &requests), VFU_WAIT_OVER);
 	assert_int_equal(requests, 1);
 	vfu_connection_destroy(pair.connection);
-	vfu_function_fini(&pair.box.function);
+	function_down();
 	assert_int_equal(lines, 0);
 }
 
@@ -311,5 +311,5 @@ int main(void)
 		TEST(test_the_vmm_hangs_up),
 		TEST(test_requests_before_the_end_are_answered),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_both_ways("alone", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -197,5 +197,5 @@ int main(void)
 		TEST(test_too_many_descriptors_end_it),
 		TEST(test_no_free_descriptor_ends_it),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_both_ways("alone", tests, sizeof(tests) / sizeof(tests[0]));
 }

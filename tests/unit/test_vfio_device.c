@@ -398,7 +398,7 @@ static void test_late_server(void **state)
 	(void)state;
 	struct scripted server = {0};
 	struct vfu_device *device;
-	struct vfu_attempt attempt;
+	struct vfu_attempt attempt = {.peer = NULL};
 	struct vfu_device_config config = legacy_intx(4096);
 	config.late = true;
 	scripted_listen(&server, 8);
@@ -455,7 +455,7 @@ static void test_late_server_with_too_little(void **state)
 	struct scripted server = {0};
 	const struct line script[] = {{0, -1}, {7, -1}, {-1, region}};
 	struct vfu_device *device;
-	struct vfu_attempt attempt;
+	struct vfu_attempt attempt = {.peer = NULL};
 	struct vfu_device_config config = legacy_intx(2 * REGION_SIZE);
 	config.late = true;
 	server.lines = script;

@@ -346,6 +346,27 @@ static void test_intx_masks_itself(void **state)
 	vfu_function_fini(&box.function);
 }
 
+/* As a process does that takes the device over: it cannot know that the VMM was told. */
+static void test_intx_told_twice_is_taken_back(void **state)
+{
+	(void)state;
+	struct vfubox box;
+	int mine;
+	up_intx(&box, &mine);
+
+	vfu_function_interrupt(&box.function, 0);
+	assert_int_equal(rung(mine), 1);
+	vfu_irqs_restore(&box.function.irqs, 0, dup(mine));
+	assert_int_equal(vfubox_read(&box, 0, IVSHMEM_REG_INTRSTATUS, 4), 1);
+	assert_int_equal(set(&box, NONE_UNMASK, VFU_INTX, 0, 1, NULL, 0), 0);
+	assert_int_equal(rung(mine), 0);
+	vfu_function_interrupt(&box.function, 0);
+	assert_int_equal(rung(mine), 1);
+
+	close(mine);
+	vfu_function_fini(&box.function);
+}
+
 static void test_intx_mask_by_message(void **state)
 {
 	(void)state;
@@ -564,6 +585,7 @@ int main(void)
 		TEST(test_a_full_counter_does_not_block),
 		TEST(test_trigger_by_message),
 		TEST(test_intx_masks_itself),
+		TEST(test_intx_told_twice_is_taken_back),
 		TEST(test_intx_mask_by_message),
 		TEST(test_intx_follows_mask_register_and_command),
 		TEST(test_intx_asserted_before_the_eventfd_comes),

@@ -98,6 +98,15 @@ void config_reset(struct ivshmem_pci *pci)
 		reset_msix(pci);
 }
 
+/* Within the configuration space. */
+void config_write(struct ivshmem_pci *pci, size_t offset, const uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < size; i++) {
+		uint8_t *byte = &pci->config[offset + i], writable = pci->writable[offset + i];
+		*byte = (uint8_t)((*byte & ~writable) | (bytes[i] & writable));
+	}
+}
+
 uint16_t config_command(const struct ivshmem_pci *pci)
 {
 	return (uint16_t)load_le(pci->config + COMMAND, 2);
@@ -112,6 +121,23 @@ void config_show_intx(struct ivshmem_pci *pci, bool asserted)
 {
 	uint8_t *status = pci->config + STATUS;
 	*status = (uint8_t)((*status & ~STATUS_INTX) | (asserted ? STATUS_INTX : 0));
+}
+
+void config_hide_intx(uint8_t *config)
+{
+	config[STATUS] = (uint8_t)(config[STATUS] & ~STATUS_INTX);
+}
+
+bool config_is_possible(const struct ivshmem_pci *pci, const uint8_t *config)
+{
+	for (unsigned i = 0; i < IVSHMEM_PCI_CONFIG_SIZE; i++) {
+		uint8_t fixed = (uint8_t)~pci->writable[i], mine = pci->config[i];
+		if (i == STATUS)
+			mine = (uint8_t)(mine & ~STATUS_INTX);
+		if ((config[i] ^ mine) & fixed)
+			return false;
+	}
+	return true;
 }
 
 uint64_t config_bar_address(const struct ivshmem_pci *pci, unsigned bar)

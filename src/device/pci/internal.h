@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of a PCI device, and what its three files do for each other:
+ * The state of a PCI device, and what its four files do for each other:
  *   config.c  configuration space: contents, write masks, where the BARs are
  *   msix.c    MSI-X table and pending bits, sending messages
  *   pci.c     the public functions, BAR0, BAR2 and INTx
+ *   save.c    the state as bytes
  *
  * What the guest can read is kept as the bytes it reads, in its order: no conversion is needed on
  * access, and there is no second copy to keep in step.
@@ -38,6 +39,7 @@ struct ivshmem_pci {
 
 	int line;                          /* what the VMM was last told */
 	uint64_t placed[IVSHMEM_PCI_BARS]; /* likewise */
+	uint64_t changes;                  /* so far, of what is saved */
 
 	uint8_t config[IVSHMEM_PCI_CONFIG_SIZE];
 	uint8_t writable[IVSHMEM_PCI_CONFIG_SIZE]; /* the bits that a guest can change */
@@ -50,9 +52,16 @@ struct ivshmem_pci {
 /* Configuration space as after reset, and its write masks. */
 void config_reset(struct ivshmem_pci *pci);
 uint16_t config_command(const struct ivshmem_pci *pci);
+void config_write(struct ivshmem_pci *pci, size_t offset, const uint8_t *bytes, size_t size);
 bool config_msix_active(const struct ivshmem_pci *pci); /* enabled, and not masked as a whole */
 void config_show_intx(struct ivshmem_pci *pci, bool asserted); /* in the status register */
+void config_hide_intx(uint8_t *config);                        /* that bit, in a copy */
+/* Can this be a copy of it, but for what a guest can change? */
+bool config_is_possible(const struct ivshmem_pci *pci, const uint8_t *config);
 uint64_t config_bar_address(const struct ivshmem_pci *pci, unsigned bar);
+
+/* Tell the VMM what has become different from what it was told last. */
+void pci_settle(struct ivshmem_pci *pci);
 
 /* Sizes in bytes: of the bit array of that many vectors, and of BAR1; where the PBA is in it. */
 size_t msix_bits_size(unsigned vectors);
@@ -69,9 +78,9 @@ void msix_write(struct ivshmem_pci *pci, uint32_t offset, const uint8_t *bytes, 
 /* Note that the VMM can take messages of a vector, or can't. */
 void msix_set_ready(struct ivshmem_pci *pci, unsigned vector, bool ready);
 
-/* Make a vector pending; send what is pending of vectors `first` up to but not including `end`, as
- * far as nothing is in its way. */
-void msix_latch(struct ivshmem_pci *pci, unsigned vector);
+/* Send the message of a vector, or make it pending; send what is pending of vectors `first` up to
+ * but not including `end`: as far as nothing is in the way. */
+void msix_interrupt(struct ivshmem_pci *pci, unsigned vector);
 void msix_deliver(struct ivshmem_pci *pci, unsigned first, unsigned end);
 
 #endif

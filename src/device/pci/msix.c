@@ -4,9 +4,10 @@
  *
  * Theory of operation
  *
- * Every interrupt takes one way: it sets its pending bit, then all that is pending and free to go
- * is sent and its bit cleared. So nothing is lost while something is in the way, whatever it is,
- * and nothing is sent twice. Whoever may have removed an obstacle calls msix_deliver().
+ * An interrupt that nothing is in the way of is sent and leaves no trace. Any other sets its
+ * pending bit, whatever is in the way, and whoever may have removed an obstacle calls
+ * msix_deliver(), which sends all that is pending and free to go. So nothing is lost, and nothing
+ * is sent twice.
  *
  * A callback may do to the device what it likes: the bit is cleared before, and the conditions are
  * looked at again after each.
@@ -83,16 +84,26 @@ void msix_set_ready(struct ivshmem_pci *pci, unsigned vector, bool ready)
 	set(pci->ready, vector, ready);
 }
 
-void msix_latch(struct ivshmem_pci *pci, unsigned vector)
+static void set_pending(struct ivshmem_pci *pci, unsigned vector, bool value)
 {
-	set(pci->pending, vector, true);
+	pci->changes += has(pci->pending, vector) != value;
+	set(pci->pending, vector, value);
+}
+
+void msix_interrupt(struct ivshmem_pci *pci, unsigned vector)
+{
+	bool now = is_free(pci, vector);
+
+	set_pending(pci, vector, !now);
+	if (now)
+		send(pci, vector);
 }
 
 void msix_deliver(struct ivshmem_pci *pci, unsigned first, unsigned end)
 {
 	for (unsigned v = first; v < end; v++) {
 		if (has(pci->pending, v) && is_free(pci, v)) {
-			set(pci->pending, v, false);
+			set_pending(pci, v, false);
 			send(pci, v);
 		}
 	}
@@ -132,6 +143,7 @@ void msix_write(struct ivshmem_pci *pci, uint32_t offset, const uint8_t *bytes, 
 
 	for (; at + 4 <= end; at += 4)
 		memcpy(pci->table + at, bytes + (at - offset), 4);
+	pci->changes++;
 	/* The mask bit is in the last field: an entry not written to its end is no freer now. */
 	msix_deliver(pci, offset / MSIX_ENTRY_SIZE, (unsigned)(end / MSIX_ENTRY_SIZE));
 }

@@ -4,9 +4,10 @@
  *
  * Theory of operation
  *
- * An access changes state first; then settle() compares what the VMM was told with what is true now
- * and tells it the difference. Nobody needs to know which bit of which register has which effect on
- * INTx, BARs or messages, and a callback that comes back into the device finds it complete.
+ * An access changes state first; then pci_settle() compares what the VMM was told with what is true
+ * now and tells it the difference. Nobody needs to know which bit of which register has which
+ * effect on INTx, BARs or messages, and a callback that comes back into the device finds it
+ * complete.
  *
  * The registers of BAR0, where speed matters, only touch INTx and the doorbell and skip the rest.
  */
@@ -81,7 +82,7 @@ static void settle_bars(struct ivshmem_pci *pci)
 	}
 }
 
-static void settle(struct ivshmem_pci *pci)
+void pci_settle(struct ivshmem_pci *pci)
 {
 	settle_line(pci);
 	settle_bars(pci);
@@ -93,7 +94,8 @@ void ivshmem_pci_reset(struct ivshmem_pci *pci)
 	device_reset(&pci->registers);
 	config_reset(pci);
 	msix_reset(pci);
-	settle(pci);
+	pci->changes++;
+	pci_settle(pci);
 }
 
 /* How much of an access lies below `limit`. */
@@ -115,14 +117,10 @@ void ivshmem_pci_config_read(struct ivshmem_pci *pci, uint32_t offset, void *byt
 void ivshmem_pci_config_write(
 	struct ivshmem_pci *pci, uint32_t offset, const void *bytes, size_t size)
 {
-	const uint8_t *in = bytes;
-
 	size = clip(offset, size, sizeof(pci->config));
-	for (size_t i = 0; i < size; i++) {
-		uint8_t *byte = &pci->config[offset + i], writable = pci->writable[offset + i];
-		*byte = (uint8_t)((*byte & ~writable) | (in[i] & writable));
-	}
-	settle(pci);
+	config_write(pci, offset, bytes, size);
+	pci->changes++;
+	pci_settle(pci);
 }
 
 static void access_memory(
@@ -130,6 +128,22 @@ static void access_memory(
 {
 	if (pci->ops->memory)
 		pci->ops->memory(pci->data, write, offset, bytes, size);
+}
+
+/* Behind an access or a ring, which may have changed registers. */
+static void settle_registers(struct ivshmem_pci *pci, const struct device_registers *before)
+{
+	pci->changes +=
+		pci->registers.status != before->status || pci->registers.mask != before->mask;
+	settle_line(pci);
+}
+
+static void read_registers(struct ivshmem_pci *pci, uint32_t offset, uint8_t *bytes, size_t size)
+{
+	const struct device_registers before = pci->registers;
+
+	device_read(&pci->registers, offset, bytes, size);
+	settle_registers(pci, &before);
 }
 
 void ivshmem_pci_read(
@@ -141,8 +155,7 @@ void ivshmem_pci_read(
 		return;
 	switch (bar) {
 	case IVSHMEM_BAR_REGISTERS:
-		device_read(&pci->registers, (uint32_t)offset, bytes, size);
-		settle_line(pci);
+		read_registers(pci, (uint32_t)offset, bytes, size);
 		break;
 	case IVSHMEM_BAR_MSIX:
 		msix_read(pci, (uint32_t)offset, bytes, size);
@@ -156,9 +169,10 @@ void ivshmem_pci_read(
 static void write_registers(
 	struct ivshmem_pci *pci, uint32_t offset, const uint8_t *bytes, size_t size)
 {
+	const struct device_registers before = pci->registers;
 	struct device_doorbell doorbell = device_write(&pci->registers, offset, bytes, size);
 
-	settle_line(pci);
+	settle_registers(pci, &before);
 	if (doorbell.rung && pci->ops->ring)
 		pci->ops->ring(pci->data, doorbell.peer, doorbell.vector);
 }
@@ -184,12 +198,12 @@ void ivshmem_pci_write(
 
 void ivshmem_pci_interrupt(struct ivshmem_pci *pci, unsigned vector)
 {
+	const struct device_registers before = pci->registers;
+
 	device_interrupt(&pci->registers);
-	settle_line(pci);
-	if (vector < pci->vectors) {
-		msix_latch(pci, vector);
-		msix_deliver(pci, vector, vector + 1);
-	}
+	settle_registers(pci, &before);
+	if (vector < pci->vectors)
+		msix_interrupt(pci, vector);
 }
 
 void ivshmem_pci_vector_ready(struct ivshmem_pci *pci, unsigned vector, int ready)
@@ -203,6 +217,11 @@ void ivshmem_pci_vector_ready(struct ivshmem_pci *pci, unsigned vector, int read
 void ivshmem_pci_set_position(struct ivshmem_pci *pci, uint32_t position)
 {
 	pci->registers.position = position;
+}
+
+uint64_t ivshmem_pci_changes(const struct ivshmem_pci *pci)
+{
+	return pci->changes;
 }
 
 uint64_t ivshmem_pci_bar_size(const struct ivshmem_pci *pci, unsigned bar)
