@@ -9,7 +9,7 @@
  *
  * The IDs also go through the memory, and may be faster than the server: a device that has not yet
  * heard of a peer drops its doorbells. So before the game each side rings until the other says that
- * it has heard it; only what comes after that counts.
+ * it has heard it; only what comes after that counts. With more=1 there may be interrupts besides.
  */
 #include "cases.h"
 #include "device.h"
@@ -95,11 +95,28 @@ static void send_turn(const struct game *game, uint32_t turn)
 	ring(game->partner.id, (turn & ~LAST_TURN) % game->vectors);
 }
 
+/* A device whose process is killed may interrupt more often than it was rung: then the turn is what
+ * the memory says, but without an interrupt nobody looks there. */
+static uint32_t await_turn_or_more(struct game *game, uint32_t turn)
+{
+	uint32_t vector = turn % game->vectors, word;
+
+	do {
+		while (*msix_taken(vector) == game->taken[vector])
+			doze("the other's doorbell");
+		game->taken[vector] = *msix_taken(vector);
+		word = seat_read(game->partner.seat, SEAT_TURN);
+	} while ((word & ~LAST_TURN) != turn);
+	return word;
+}
+
 /* Wait for the doorbell of `turn`; returns what the other has written. */
 static uint32_t await_turn(struct game *game, uint32_t turn)
 {
 	uint32_t vector = turn % game->vectors;
 
+	if (parameter("more", 0) != 0)
+		return await_turn_or_more(game, turn);
 	wait_count("the other's doorbell", msix_taken(vector), ++game->taken[vector]);
 	uint32_t word = seat_read(game->partner.seat, SEAT_TURN);
 	expect("turn", word & ~LAST_TURN, turn);
@@ -153,7 +170,9 @@ void case_pair(void)
 
 	rounds = game.own == 0 ? serve(&game, rounds) : answer(&game);
 	settle();
-	expect("doorbells in all", all_taken() - before, rounds);
+	uint32_t taken = all_taken() - before;
+	if (parameter("more", 0) == 0 || taken < rounds)
+		expect("doorbells in all", taken, rounds);
 	print("id=%u\nother=%u\nrounds=%u\n", device.id, game.partner.id, rounds);
 	if (game.own == 0) {
 		uint32_t middle = median(samples, rounds < SAMPLES ? rounds : SAMPLES);

@@ -21,7 +21,8 @@ import pytest
 
 import wire
 from clienttool import Replay, replay  # pylint: disable=unused-import
-from conftest import TIMEOUT, TOP, Device, as_user, is_listening, runnable_by, wait_until
+from conftest import (
+    TIMEOUT, TOP, Device, as_user, find_program, is_listening, runnable_by, wait_until)
 from vfio_user import BAR0, BAR2, INTRMASK, IVPOSITION, MAPPABLE
 from vmms import (  # pylint: disable=unused-import
     CloudHypervisor, Qemu, attach, device_spec)
@@ -102,6 +103,44 @@ def test_help_and_version(run):
     (["--ready-fd", "-1"], "number")])
 def test_wrong_usage(refused, options, pattern):
     refused(2, pattern, *options)
+
+
+@pytest.mark.parametrize("text, pattern", [
+    ("id=a,socket=s,type=plain", "FILE:1: type=plain needs"),
+    ("# a\n\nid=a,socket=s,type=flat\n", "FILE:3: type=flat: give doorbell"),
+    ("id=a,socket=s,type=doorbell,server=x,vectors=0", "FILE:1 vectors 0: give a number"),
+    ("socket=s,type=plain,memdev=m", "FILE:1: id= is missing"),
+    ("id=a,socket=s,type=plain,memdev=m\nid=a,socket=t,type=plain,memdev=m\n", "two with id=a"),
+    ("#id=a,socket=s,type=plain,memdev=m", "at least one device"), ("\0", "at least one device"),
+    ("\n".join(f"id=d{i},socket=s{i},type=plain,memdev=m" for i in range(1025)),
+     "FILE:1025: 1024 devices are the most")])
+def test_wrong_file(refused, tmp, text, pattern):
+    path = tmp / "devices"
+    path.write_text(text, encoding="utf-8")
+    refused(2, pattern.replace("FILE", str(path)), "--devices", path)
+    refused(2, pattern.replace("FILE", str(path)), "--devices", path, "--check")
+
+
+def test_file_that_is_none(refused, tmp):
+    refused(2, "No such file", "--devices", tmp / "none")
+    refused(2, "cannot read", "--devices", tmp)
+
+
+def test_devices_of_a_file(run, device_command, launch, attach, tmp):
+    """Besides those of the command line; to check it opens and leaves nothing."""
+    (tmp / "memory").write_bytes(bytes(MEGABYTE))
+    path = tmp / "devices"
+    first, second, third = (device_spec(tmp / f"d{number}", id=f"dev{number}", type="plain",
+                                        memdev=tmp / "memory") for number in range(3))
+    path.write_text(f"# Two.\n\n{first}\n{second}", encoding="utf-8")
+    options = ["--devices", path, "--device", third]
+    result = run(*options, "--check")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert sorted(os.listdir(tmp)) == ["devices", "memory"]
+    sockets = [str(tmp / f"d{number}") for number in range(3)]
+    launch(Device, sockets, [*device_command, *options])
+    for number in range(3):
+        attach(Qemu, tmp / f"d{number}").realize()
 
 
 @pytest.mark.parametrize("text, pattern", [
@@ -479,7 +518,7 @@ def test_example_of_the_manual(text, server_command, device_command, spawn, atta
                      ("frames3", tmp.name), (" --log-target syslog", "")):
         text = text.replace(old, new)
     programs = {"ivshmem-server": server_command, "ivshmem-device": device_command,
-                "truncate": None}
+                "ivshmem-keeper": [find_program("ivshmem-keeper")], "truncate": None}
     lines = [shlex.split(line.removesuffix("&"))
              for line in text.replace("\\\n", " ").splitlines() if line.split()[0] in programs]
     assert lines
@@ -493,7 +532,11 @@ def test_example_of_the_manual(text, server_command, device_command, spawn, atta
             if program == "truncate":
                 subprocess.run([program, *words], check=True)
                 continue
-            processes.append(spawn([*programs[program], *words]))
+            command = [*programs[program]]
+            if program == "ivshmem-keeper":
+                program, *words = words
+                command += programs[program]
+            processes.append(spawn([*command, *words]))
             sockets = re.findall(r"socket=([^, ]+)", " ".join(words)) or [f"{tmp}/iv.sock"]
             wait_until(lambda: all(map(is_listening, sockets)), f"{words} to listen")
             for path in sockets if program == "ivshmem-device" else []:

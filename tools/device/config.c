@@ -8,6 +8,8 @@
 
 enum {
 	OPT_DEVICE = OPTION_FIRST,
+	OPT_DEVICES,
+	OPT_CHECK,
 	OPT_SOCKET_MODE,
 	OPT_SOCKET_OWNER,
 	OPT_USER,
@@ -18,6 +20,8 @@ enum {
 
 #define MAX_DEVICES 1024
 
+#define PATH_SIZE_IN_COMPLAINTS 200
+
 static const struct option_def options[] = {
 	{OPT_DEVICE, "device", "KEY=VALUE,...",
 		"offer a device; once for each. Keys: socket=PATH, type=doorbell|plain|legacy, "
@@ -25,6 +29,11 @@ static const struct option_def options[] = {
 		"late-server=on|off, readonly=on|off, subsystem-id=VVVV:DDDD, id=NAME; see "
 		"ivshmem-device(1)",
 		"Devices"},
+	{OPT_DEVICES, "devices", "FILE",
+		"offer the devices of a file: in each line what --device takes, with an id=; empty "
+		"lines and such that begin with # do not count",
+		NULL},
+	{OPT_CHECK, "check", NULL, "say whether the options are right, and exit with 0 or 2", NULL},
 	{OPT_JOIN_TIMEOUT, "join-timeout", "SECONDS",
 		"how long to wait for a server's answer at start (default: 5)", NULL},
 	{OPT_POLL_US, "poll-us", "N",
@@ -50,7 +59,7 @@ static const struct option_table table = {
 	.description = "Offer ivshmem PCI devices to virtual machines over vfio-user.",
 	.epilogue =
 		"Exit status: 0 after a clean end, 1 if it cannot start or go on, 2 for wrong "
-		"usage.\n"
+		"usage,\n3 if it cannot go on with what an earlier process has left.\n"
 		"Example:\n"
 		"  ivshmem-device --device socket=/run/vm1.sock,type=doorbell,server=/run/iv.sock\n"
 		"  qemu-system-x86_64 -device '{\"driver\":\"vfio-user-pci\",\"rombar\":0,\n"
@@ -65,11 +74,12 @@ struct parsing {
 	int join_timeout_ms;
 };
 
-static int add_device(struct config *config, const char *argument)
+static int add_device(struct config *config, const char *where, const char *argument)
 {
 	if (config->n_devices == MAX_DEVICES)
 		return options_complain(&table,
-			"--device: %d are the most in one process: start another", MAX_DEVICES);
+			"%s: %d devices are the most in one process: start another", where,
+			MAX_DEVICES);
 	struct device_spec *spec = malloc(sizeof(*spec));
 	struct device_spec **devices =
 		realloc(config->devices, (config->n_devices + 1) * sizeof(struct device_spec *));
@@ -80,7 +90,42 @@ static int add_device(struct config *config, const char *argument)
 		return options_complain(&table, "no memory");
 	}
 	config->devices[config->n_devices++] = spec;
-	return device_spec_parse(spec, &table, argument);
+	return device_spec_parse(spec, &table, where, argument);
+}
+
+/* The names must be given: what is numbered would change its number with each line before it, and
+ * for a process that goes on with what is held that is another device. */
+static int add_line(struct config *config, const char *path, unsigned number, char *line)
+{
+	char where[PATH_SIZE_IN_COMPLAINTS + 16];
+
+	line[strcspn(line, "\n")] = '\0';
+	if (line[0] == '\0' || line[0] == '#')
+		return 0;
+	snprintf(where, sizeof(where), "%.*s:%u", PATH_SIZE_IN_COMPLAINTS, path, number);
+	if (add_device(config, where, line) < 0)
+		return -1;
+	if (config->devices[config->n_devices - 1]->name[0])
+		return 0;
+	return options_complain(&table, "%s: id= is missing: devices of a file need names", where);
+}
+
+static int add_devices(struct config *config, const char *path)
+{
+	FILE *file = fopen(path, "re");
+	char *line = NULL;
+	size_t size = 0;
+	int result = 0;
+
+	if (!file)
+		return options_complain(&table, "--devices %s: %m", path);
+	for (unsigned number = 1; result == 0 && getline(&line, &size, file) >= 0; number++)
+		result = add_line(config, path, number, line);
+	if (result == 0 && ferror(file))
+		result = options_complain(&table, "--devices %s: cannot read it", path);
+	free(line);
+	fclose(file);
+	return result;
 }
 
 static int set_option(void *data, int key, const char *argument)
@@ -91,7 +136,12 @@ static int set_option(void *data, int key, const char *argument)
 
 	switch (key) {
 	case OPT_DEVICE:
-		return add_device(config, argument);
+		return add_device(config, "--device", argument);
+	case OPT_DEVICES:
+		return add_devices(config, argument);
+	case OPT_CHECK:
+		config->check = true;
+		return 0;
 	case OPT_SOCKET_MODE:
 		return option_mode(
 			&table, "--socket-mode", argument, 0, 0777, &parsing->listen.mode);
@@ -148,7 +198,8 @@ static int complete(struct parsing *parsing)
 	struct config *config = parsing->config;
 
 	if (config->n_devices == 0)
-		return options_complain(&table, "give at least one --device");
+		return options_complain(
+			&table, "give at least one device, with --device or --devices");
 	for (size_t i = 0; i < config->n_devices; i++) {
 		struct device_spec *spec = config->devices[i];
 		name_device(spec, i);

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* One --device. */
+/* One --device, or line of --devices. */
 struct device_spec {
 	struct listen_config listen;
 	char socket_path[SOCKET_PATH_SIZE]; /* listen.path */
@@ -30,6 +30,7 @@ struct config {
 	unsigned poll_us;
 	const char *user; /* NULL: stay who we are */
 	bool sandbox;
+	bool check; /* that was all: end */
 };
 
 /* Parse argv into `config`. 0, or -1 after having said on stderr what is wrong. */
@@ -37,10 +38,11 @@ int config_parse(struct config *config, int argc, char **argv);
 void config_free(struct config *config);
 
 /*
- * Parse the argument of --device. 0, or -1 after having complained with the help of `table`.
+ * Parse KEY=VALUE,.., which stands at `where`, say "--device". 0, or -1 after having complained
+ * with the help of `table`.
  */
-int device_spec_parse(
-	struct device_spec *spec, const struct option_table *table, const char *argument);
+int device_spec_parse(struct device_spec *spec, const struct option_table *table, const char *where,
+	const char *argument);
 void device_spec_fini(struct device_spec *spec);
 
 #endif

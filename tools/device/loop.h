@@ -11,8 +11,9 @@
 
 /*
  * Serve all `n` slots until SIGTERM, SIGINT or SIGHUP, then detach the VMMs and return. 0, or -1
- * (said on `log`). Closes the listeners.
+ * (said on `log`). Closes the listeners, and lets go of what is held; where systemd holds it all
+ * stays as it is, and this ends the process.
  */
-int loop_serve(struct slot *slots, size_t n, struct startup *startup);
+int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct startup *startup);
 
 #endif

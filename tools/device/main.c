@@ -2,6 +2,7 @@
 /* ivshmem-device: puts devices, their sockets, the sandbox and the loop together. */
 #include "config.h"
 #include "loop.h"
+#include "opening.h"
 #include "sandbox.h"
 #include "turn.h"
 
@@ -11,7 +12,6 @@
 
 #include "base/parse.h"
 #include "region/guard.h"
-#include "region/region.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +24,7 @@
 struct process {
 	const struct config *config;
 	struct vfu_board board;
+	struct holding *holding;
 	struct slot *slots;
 	size_t n;         /* slots that are open */
 	unsigned max_fds; /* of each device */
@@ -35,6 +36,11 @@ static int share_descriptors(struct process *process)
 {
 	uint64_t limit = descriptors_raise();
 	uint64_t n = process->config->n_devices;
+	uint64_t room = holding_room(process->holding);
+
+	/* Almost all that we have, somebody holds. */
+	if (room > 0 && room < limit)
+		limit = room;
 	uint64_t part = limit > DESCRIPTORS_OF_OUR_OWN ? (limit - DESCRIPTORS_OF_OUR_OWN) / n : 0;
 
 	process->max_fds = part > UINT32_MAX ? UINT32_MAX : (unsigned)part;
@@ -45,50 +51,18 @@ static int share_descriptors(struct process *process)
 			continue;
 		log_error(process->log,
 			"%s: %llu descriptors are its part of the limit, with %u vectors it needs "
-			"%llu: raise the limit (ulimit -n, LimitNOFILE=) or start fewer devices in "
-			"one process",
+			"%llu: raise the limit (ulimit -n, LimitNOFILE=%s) or start fewer devices "
+			"in one process",
 			device->name, (unsigned long long)part, device->vectors,
-			(unsigned long long)need);
+			(unsigned long long)need, room > 0 ? ", FileDescriptorStoreMax=" : "");
 		return -1;
 	}
 	return 0;
 }
 
-/* The reason without the option of ivshmem-server that it names first: ours is another. */
-static const char *without_option(const char *text)
+static void describe(const struct slot *slot, struct log *log)
 {
-	const char *rest = text[0] == '-' ? strstr(text, ": ") : NULL;
-	return rest ? rest + 2 : text;
-}
-
-/* Created once and left there: the memory outlives its devices. */
-static int create_shm(const struct device_spec *spec, struct log *log)
-{
-	const struct region_config config = {
-		.kind = REGION_SHM,
-		.name = spec->create_shm,
-		.size = spec->device.size,
-		.reuse = true,
-		.reserve = REGION_DEFAULT_RESERVE,
-		.numa_node = REGION_NUMA_ANY,
-	};
-	struct region region;
-	struct region_error why;
-
-	int error = region_create(&region, &config, &why);
-	if (error < 0) {
-		log_error(log, "%s: shm=%s: %s", spec->name, spec->create_shm,
-			without_option(why.text));
-		return error;
-	}
-	free(region.name); /* nothing is left that region_fini() would remove */
-	region.name = NULL;
-	region_fini(&region);
-	return 0;
-}
-
-static void describe(const struct device_spec *spec, const struct slot *slot, struct log *log)
-{
+	const struct device_spec *spec = slot->spec;
 	struct vfu_function *function = vfu_device_function(slot->device);
 	int id = vfu_device_id(slot->device);
 	char size[24], who[24] = "no server";
@@ -103,89 +77,110 @@ static void describe(const struct device_spec *spec, const struct slot *slot, st
 		ivshmem_pci_has_intx(function->pci) ? ", INTx" : "");
 }
 
-static int open_slot(struct process *process, struct device_spec *spec)
+/*
+ * Who starts us sees what is wrong with a device. At a restart guests are in, with others: those go
+ * on without the new one.
+ */
+static int open_slots(struct process *process)
 {
-	struct slot *slot = &process->slots[process->n];
-
-	*slot = (struct slot){
-		.name = spec->name,
-		.listener = LISTENER_INIT,
-		.spin_ns = (uint64_t)process->config->poll_us * 1000,
-		.resample_fd = -1,
+	const bool is_restart = holding_has_devices(process->holding);
+	const struct config *config = process->config;
+	const struct opening opening = {
+		.board = &process->board,
+		.holding = process->holding,
+		.max_fds = process->max_fds,
+		.spin_ns = (uint64_t)config->poll_us * 1000,
+		.log = process->log,
 	};
-	spec->device.max_fds = process->max_fds;
-	if (spec->create_shm && create_shm(spec, process->log) < 0)
-		return -1;
-	if (vfu_device_create(&slot->device, &process->board, &spec->device, process->log) < 0)
-		return -1;
-	if (listener_open(&slot->listener, &spec->listen, process->log) < 0) {
-		vfu_device_destroy(slot->device);
-		return -1;
+	int result = 0;
+
+	for (size_t i = 0; i < config->n_devices && result == 0; i++) {
+		struct device_spec *spec = config->devices[i];
+		result = slot_open(&process->slots[process->n], spec, &opening);
+		process->n += result == 0;
+		if (result == EXIT_STARTUP && is_restart) {
+			log_error(process->log, "%s: the others go on without it", spec->name);
+			result = 0;
+		}
 	}
-	process->n++;
-	return 0;
+	return process->n == 0 && result == 0 ? EXIT_STARTUP : result;
 }
 
 static void close_slots(struct process *process)
 {
-	while (process->n > 0) {
-		struct slot *slot = &process->slots[--process->n];
-		listener_close(&slot->listener);
-		vfu_device_destroy(slot->device);
-	}
-	free(process->slots);
+	while (process->n > 0)
+		slot_close(&process->slots[--process->n]);
 }
 
-static bool needs_to_connect(const struct config *config)
+static bool needs_to_connect(const struct process *process)
 {
+	const struct config *config = process->config;
+
 	for (size_t i = 0; i < config->n_devices; i++)
 		if (config->devices[i]->device.late)
 			return true;
-	return config->startup.log_target && strcmp(config->startup.log_target, "syslog") == 0;
+	/* systemd's: what is to be held, and that we serve */
+	return getenv("NOTIFY_SOCKET") ||
+		(config->startup.log_target && strcmp(config->startup.log_target, "syslog") == 0);
 }
 
-static int serve(const struct config *config, struct startup *startup)
+static int prepare(struct process *process)
+{
+	const struct device_sandbox_config sandbox = {
+		.user = process->config->user,
+		.confine = process->config->sandbox,
+		.connects = needs_to_connect(process),
+		.holds = holding_holder(process->holding) != KEEP_NOBODY,
+	};
+
+	int error = region_guard_install();
+	if (error == 0)
+		error = turn_init();
+	if (error < 0) {
+		log_error(process->log, "cannot prepare signals and timers: %s", strerror(-error));
+		return error;
+	}
+	error = device_sandbox_enter(&sandbox, process->log);
+	if (error < 0)
+		turn_fini();
+	return error;
+}
+
+/* All that it takes to serve; an exit code. */
+static int serve(struct process *process, struct startup *startup)
+{
+	if (share_descriptors(process) < 0)
+		return EXIT_STARTUP;
+	int result = open_slots(process);
+	if (result != 0)
+		return result;
+	if (prepare(process) < 0)
+		return EXIT_STARTUP;
+	/* Only now: who fails to start says one line, which is what is wrong. */
+	for (size_t i = 0; i < process->n; i++)
+		describe(&process->slots[i], process->log);
+	int error = loop_serve(process->slots, process->n, process->holding, startup);
+	turn_fini();
+	return error < 0 ? EXIT_STARTUP : EXIT_SUCCESS;
+}
+
+static int run(const struct config *config, struct startup *startup)
 {
 	struct process process = {
 		.config = config,
 		.slots = calloc(config->n_devices, sizeof(struct slot)),
 		.log = &startup->log,
 	};
-	const struct device_sandbox_config sandbox = {
-		.user = config->user,
-		.confine = config->sandbox,
-		.connects = needs_to_connect(config),
-	};
-	int result = -1;
+	int result = EXIT_STARTUP;
 
 	vfu_board_init(&process.board);
-	if (!process.slots) {
+	if (!process.slots)
 		log_error(process.log, "no memory");
-		return -1;
-	}
-	if (share_descriptors(&process) < 0)
-		goto close_slots;
-	for (size_t i = 0; i < config->n_devices; i++)
-		if (open_slot(&process, config->devices[i]) < 0)
-			goto close_slots;
-	int error = region_guard_install();
-	if (error == 0)
-		error = turn_init();
-	if (error < 0) {
-		log_error(process.log, "cannot prepare signals and timers: %s", strerror(-error));
-		goto close_slots;
-	}
-	result = device_sandbox_enter(&sandbox, process.log);
-	if (result == 0) {
-		/* Only now: who fails to start says one line, which is what is wrong. */
-		for (size_t i = 0; i < process.n; i++)
-			describe(config->devices[i], &process.slots[i], process.log);
-		result = loop_serve(process.slots, process.n, startup);
-	}
-	turn_fini();
-
-close_slots:
+	else if (holding_open(&process.holding, process.log) == 0)
+		result = serve(&process, startup);
 	close_slots(&process);
+	holding_close(process.holding);
+	free(process.slots);
 	return result;
 }
 
@@ -198,12 +193,11 @@ int main(int argc, char **argv)
 		return EXIT_STARTUP;
 	if (config_parse(&config, argc, argv) < 0)
 		return EXIT_USAGE;
-	if (startup_begin(&startup, &config.startup) < 0) {
-		config_free(&config);
-		return EXIT_STARTUP;
+	int result = config.check ? EXIT_SUCCESS : EXIT_STARTUP;
+	if (!config.check && startup_begin(&startup, &config.startup) == 0) {
+		result = run(&config, &startup);
+		startup_end(&startup);
 	}
-	int result = serve(&config, &startup);
-	startup_end(&startup);
 	config_free(&config);
-	return result == 0 ? 0 : EXIT_STARTUP;
+	return result;
 }

@@ -5,6 +5,10 @@
  * A connection that nobody accepts makes a VMM wait for seconds, while an error in reply to its
  * first message says at once what is wrong. So those that come while the device is taken are
  * accepted too, a few at a time, and live on the loop until they have had their answer.
+ *
+ * A connection that is held is shut down before it is let go of: so the process that comes behind a
+ * kill finds its end, and does not take who was refused for a new VMM. (Between the answer and the
+ * shutdown it would, until that VMM hangs up, or for SLOT_DEADLINE_MS.)
  */
 #include "refusal.h"
 
@@ -13,6 +17,7 @@
 #include "vfio-user/connection.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define REFUSED_MAX 4
@@ -22,6 +27,8 @@ struct refusal {
 	uv_timer_t deadline;
 	struct slot *slot;
 	struct vfu_connection *connection;
+	int sock;        /* the connection's */
+	uint64_t number; /* by which it is held */
 	unsigned handles;
 };
 
@@ -36,7 +43,9 @@ static void end(struct refusal *refusal)
 {
 	uv_close((uv_handle_t *)&refusal->poll, handle_closed);
 	uv_close((uv_handle_t *)&refusal->deadline, handle_closed);
+	shutdown(refusal->sock, SHUT_RDWR);
 	vfu_connection_destroy(refusal->connection);
+	slot_let_go(refusal->slot, refusal->number);
 	refusal->slot->n_refused--;
 	acceptor_resume(&refusal->slot->acceptor);
 }
@@ -57,7 +66,7 @@ static void deadline_event(uv_timer_t *timer)
 	end(timer->data);
 }
 
-void refuse(struct slot *slot, int sock, struct log *log)
+void refuse(struct slot *slot, int sock, uint64_t number, struct log *log)
 {
 	struct refusal *refusal = NULL;
 
@@ -65,11 +74,13 @@ void refuse(struct slot *slot, int sock, struct log *log)
 		refusal = malloc(sizeof(*refusal));
 	if (!refusal)
 		goto fail;
-	*refusal = (struct refusal){.slot = slot, .handles = 2};
+	*refusal = (struct refusal){.slot = slot, .sock = sock, .number = number, .handles = 2};
 	if (vfu_connection_create(&refusal->connection, sock, NULL, slot->name, log) < 0)
 		goto fail;
 	if (uv_poll_init(slot->loop, &refusal->poll, sock) < 0) {
+		shutdown(sock, SHUT_RDWR);
 		vfu_connection_destroy(refusal->connection);
+		slot_let_go(slot, number);
 		free(refusal);
 		return;
 	}
@@ -82,6 +93,8 @@ void refuse(struct slot *slot, int sock, struct log *log)
 	return;
 
 fail:
+	shutdown(sock, SHUT_RDWR);
 	close(sock);
+	slot_let_go(slot, number);
 	free(refusal);
 }

@@ -7,6 +7,6 @@
 
 /* Tell the client on `sock` that the device is taken, once it has said its first message. Takes
  * `sock` over, whatever happens. `log` may be NULL. */
-void refuse(struct slot *slot, int sock, struct log *log);
+void refuse(struct slot *slot, int sock, uint64_t number, struct log *log);
 
 #endif

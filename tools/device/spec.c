@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The argument of --device: KEY=VALUE,... as QEMU writes it, a comma within a value doubled.
+ * A device as --device has it, or a line of a file: KEY=VALUE,... as QEMU writes it, a comma within
+ * a value doubled.
  *
  * Theory of operation. First the text is cut into a value for each key, then each value is parsed,
  * then the combination is judged by the device's type. So a complaint is always about what the user
@@ -13,6 +14,8 @@
 #include <ivshmem/abi.h>
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,11 +60,30 @@ static const char *const type_names[] = {
 struct parser {
 	struct device_spec *spec;
 	const struct option_table *table;
+	const char *where;  /* it stands, for complaints */
+	char name[300];     /* where, and a key */
 	char *text;         /* copy of the argument, cut into values */
 	char *values[KEYS]; /* into `text`; NULL: not given */
 };
 
-#define complain(parser, ...) options_complain((parser)->table, "--device: " __VA_ARGS__)
+static __attribute__((format(printf, 2, 3))) int complain(
+	const struct parser *parser, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return options_complain(parser->table, "%s: %s", parser->where, text);
+}
+
+/* For complaints of others, until the next one. */
+static const char *name_of(struct parser *parser, enum key key)
+{
+	snprintf(parser->name, sizeof(parser->name), "%s %s", parser->where, key_names[key]);
+	return parser->name;
+}
 
 /* ---- cutting ---- */
 
@@ -171,13 +193,13 @@ static int parse_numbers(struct parser *parser)
 	uint64_t value = 1;
 
 	if (vectors &&
-		option_uint(parser->table, "--device vectors", vectors, 1, IVSHMEM_MAX_VECTORS,
-			&value) < 0)
+		option_uint(parser->table, name_of(parser, KEY_VECTORS), vectors, 1,
+			IVSHMEM_MAX_VECTORS, &value) < 0)
 		return -1;
 	device->vectors = (unsigned)value;
 	if (!size)
 		return 0;
-	if (option_size(parser->table, "--device size", size, &device->size) < 0)
+	if (option_size(parser->table, name_of(parser, KEY_SIZE), size, &device->size) < 0)
 		return -1;
 	if (device->size < 4096 || next_power_of_two(device->size) != device->size)
 		return complain(
@@ -198,7 +220,7 @@ static int set_uri(struct parser *parser, const char *scheme, const char *rest)
 static int set_server(struct parser *parser)
 {
 	char path[SOCKET_PATH_SIZE];
-	if (option_socket(parser->table, "--device server", parser->values[KEY_SERVER],
+	if (option_socket(parser->table, name_of(parser, KEY_SERVER), parser->values[KEY_SERVER],
 		    " (memory without a server: shm= or memdev=)", path) < 0)
 		return -1;
 	return set_uri(parser, "unix", path);
@@ -309,8 +331,8 @@ static int parse_values(struct parser *parser)
 
 	if (!parser->values[KEY_SOCKET])
 		return complain(parser, "socket= is missing: where the VMM connects");
-	if (option_socket(parser->table, "--device socket", parser->values[KEY_SOCKET], "",
-		    parser->spec->socket_path) < 0)
+	if (option_socket(parser->table, name_of(parser, KEY_SOCKET), parser->values[KEY_SOCKET],
+		    "", parser->spec->socket_path) < 0)
 		return -1;
 	if (parse_type(parser) < 0 || parse_id(parser) < 0 || parse_numbers(parser) < 0 ||
 		parse_subsystem_id(parser) < 0 || parse_switch(parser, KEY_MSI, &device->msi) < 0 ||
@@ -322,10 +344,11 @@ static int parse_values(struct parser *parser)
 	return set_source(parser);
 }
 
-int device_spec_parse(
-	struct device_spec *spec, const struct option_table *table, const char *argument)
+int device_spec_parse(struct device_spec *spec, const struct option_table *table, const char *where,
+	const char *argument)
 {
-	struct parser parser = {.spec = spec, .table = table, .text = strdup(argument)};
+	struct parser parser = {
+		.spec = spec, .table = table, .where = where, .text = strdup(argument)};
 	int result = parser.text ? 0 : complain(&parser, "no memory");
 
 	*spec = (struct device_spec){.device = {.msi = true}};

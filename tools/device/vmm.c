@@ -24,8 +24,10 @@
 #include "refusal.h"
 #include "turn.h"
 
+#include "base/clock.h"
 #include "vfio-user/connection.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -39,8 +41,10 @@
 struct vmm {
 	struct slot *slot;
 	struct vfu_connection *connection;
-	int sock;        /* the connection's */
-	struct log *log; /* NULL: somebody connects too often to be logged */
+	int sock;          /* the connection's */
+	uint64_t number;   /* by which it is held */
+	uint64_t since_ms; /* it has connected, of 1970; 0: to an earlier process */
+	struct log *log;   /* NULL: somebody connects too often to be logged */
 	pthread_t thread;
 	uv_async_t over; /* from the thread, at its end */
 	uv_timer_t deadline;
@@ -102,6 +106,14 @@ static void log_detached(const struct vmm *vmm)
 		vfu_connection_session(vmm->connection)->restarts);
 }
 
+/* Whatever is held for the VMM. */
+static void forget(const struct slot *slot, uint64_t number)
+{
+	if (slot->kept)
+		vfu_kept_detach(slot->kept);
+	slot_let_go(slot, number);
+}
+
 /* End the connection, if it has not ended yet. */
 static void end(struct vmm *vmm)
 {
@@ -113,6 +125,7 @@ static void end(struct vmm *vmm)
 	vfu_function_release(vfu_device_function(slot->device));
 	log_detached(vmm);
 	vfu_connection_destroy(vmm->connection);
+	forget(slot, vmm->number);
 	turn_end();
 	slot->attached = NULL;
 	uv_close((uv_handle_t *)&vmm->over, handle_closed);
@@ -146,43 +159,135 @@ static void deadline_event(uv_timer_t *timer)
 	}
 }
 
-/* Takes `sock` over. */
-static void attach(struct slot *slot, int sock, struct log *log)
+/* The VMM's connection is there: serve it. */
+static int start(struct vmm *vmm)
 {
-	struct vfu_function *function = vfu_device_function(slot->device);
-	struct vmm *vmm = malloc(sizeof(*vmm));
+	struct slot *slot = vmm->slot;
 
-	if (!vmm)
-		goto fail;
-	*vmm = (struct vmm){.slot = slot, .sock = sock, .log = log, .handles = 2};
-	int flags = fcntl(sock, F_GETFL);
-	if (flags < 0 || fcntl(sock, F_SETFL, flags & ~O_NONBLOCK) < 0)
-		goto fail;
-	if (vfu_connection_create(&vmm->connection, sock, function, slot->name, log) < 0)
-		goto fail;
-	if (uv_async_init(slot->loop, &vmm->over, over_event) < 0)
-		goto fail_connection;
+	int error = uv_async_init(slot->loop, &vmm->over, over_event);
+	if (error < 0)
+		return error;
 	uv_timer_init(slot->loop, &vmm->deadline);
 	vmm->over.data = vmm->deadline.data = vmm;
-	int error = start_thread(vmm);
+	vmm->handles = 2;
+	error = start_thread(vmm);
 	if (error != 0) {
-		log_warning(log, "%s: cannot start a thread: %s", slot->name, strerror(error));
-		vfu_connection_destroy(vmm->connection);
 		uv_close((uv_handle_t *)&vmm->over, handle_closed);
 		uv_close((uv_handle_t *)&vmm->deadline, handle_closed);
-		return;
+		return -error;
 	}
 	slot->attached = vmm;
 	uv_timer_start(&vmm->deadline, deadline_event, SLOT_DEADLINE_MS, 0);
-	return;
+	return 0;
+}
 
-fail_connection:
-	vfu_connection_destroy(vmm->connection);
-	sock = -1;
-fail:
-	if (sock >= 0)
-		close(sock);
-	free(vmm);
+static int make_blocking(int sock)
+{
+	int flags = fcntl(sock, F_GETFL);
+	return flags < 0 || fcntl(sock, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* In a turn. */
+static int connect_function(struct vmm *vmm, bool resumes, struct vfu_why *why)
+{
+	struct slot *slot = vmm->slot;
+	struct vfu_function *function = vfu_device_function(slot->device);
+
+	int error = make_blocking(vmm->sock);
+	if (error < 0)
+		return error;
+	if (resumes)
+		return vfu_connection_resume(
+			&vmm->connection, vmm->sock, function, slot->name, vmm->log, why);
+	if (slot->kept)
+		vfu_kept_attach(slot->kept, vmm->number);
+	return vfu_connection_create(&vmm->connection, vmm->sock, function, slot->name, vmm->log);
+}
+
+/* It is not to be served after all, or cannot be: let go of it. */
+static void give_up(struct vmm *vmm)
+{
+	struct slot *slot = vmm->slot;
+
+	turn_begin();
+	vfu_function_release(vfu_device_function(slot->device));
+	if (vmm->connection)
+		vfu_connection_destroy(vmm->connection);
+	else if (vmm->sock >= 0)
+		close(vmm->sock);
+	forget(slot, vmm->number);
+	turn_end();
+	if (vmm->handles == 0)
+		free(vmm);
+}
+
+/* Takes `sock` over. NULL if that is the end of it. */
+static struct vmm *make(struct slot *slot, int sock, uint64_t number, struct log *log, bool resumes)
+{
+	struct vmm *vmm = malloc(sizeof(*vmm));
+	struct vfu_why why = {""};
+
+	if (!vmm) {
+		log_warning(log, "%s: cannot serve the VMM: no memory", slot->name);
+		if (sock >= 0)
+			close(sock);
+		return NULL;
+	}
+	*vmm = (struct vmm){.slot = slot, .sock = sock, .number = number, .log = log};
+	vmm->since_ms = resumes ? 0 : clock_wall_ms();
+	turn_begin();
+	int error = connect_function(vmm, resumes, &why);
+	turn_end();
+	if (error == 0)
+		return vmm;
+	log_warning(log, "%s: cannot serve the VMM: %s", slot->name,
+		why.text[0] ? why.text : strerror(-error));
+	give_up(vmm);
+	return NULL;
+}
+
+static void start_or_give_up(struct vmm *vmm)
+{
+	int error = start(vmm);
+
+	if (error == 0)
+		return;
+	log_warning(vmm->log, "%s: cannot serve the VMM: %s", vmm->slot->name, strerror(-error));
+	give_up(vmm);
+}
+
+static void attach(struct slot *slot, int sock, uint64_t number, struct log *log)
+{
+	struct vmm *vmm = make(slot, sock, number, log, false);
+	if (vmm)
+		start_or_give_up(vmm);
+}
+
+void vmm_resume(struct slot *slot, int sock, uint64_t number)
+{
+	slot->resumed = make(slot, sock, number, slot->log, true);
+	if (slot->resumed)
+		log_info(slot->log, "%s: going on with its VMM", slot->name);
+}
+
+void vmm_go_on(struct slot *slot)
+{
+	if (slot->resumed)
+		start_or_give_up(slot->resumed);
+	slot->resumed = NULL;
+}
+
+bool vmm_get_info(const struct slot *slot, struct vmm_info *info)
+{
+	struct ucred who;
+	socklen_t size = sizeof(who);
+
+	if (!slot->attached ||
+		getsockopt(slot->attached->sock, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+		return false;
+	*info = (struct vmm_info){
+		.uid = who.uid, .pid = who.pid, .since_ms = slot->attached->since_ms};
+	return true;
 }
 
 static bool has_hung_up(const struct vmm *vmm)
@@ -208,19 +313,22 @@ static struct log *log_connected(struct slot *slot, int sock)
 	return slot->log;
 }
 
-void vmm_accepted(struct slot *slot, int sock)
+void vmm_accepted(struct slot *slot, int sock, uint64_t number)
 {
 	if (slot->attached && has_hung_up(slot->attached))
 		end(slot->attached);
 	struct log *log = log_connected(slot, sock);
 	if (slot->attached)
-		refuse(slot, sock, log);
+		refuse(slot, sock, number, log);
 	else
-		attach(slot, sock, log);
+		attach(slot, sock, number, log);
 }
 
 void vmm_detach(struct slot *slot)
 {
+	if (slot->resumed)
+		give_up(slot->resumed);
+	slot->resumed = NULL;
 	if (!slot->attached)
 		return;
 	if (!has_hung_up(slot->attached))
