@@ -42,7 +42,8 @@ enum {
 };
 
 const struct option_def ctl_options[] = {
-	{'S', "socket", "PATH", "control socket of the server (default: " CTL_SOCKET ")",
+	{'S', "socket", "PATH",
+		"control socket (default: " CTL_SOCKET ", for 'devices' " CTL_DEVICE_SOCKET ")",
 		"All commands"},
 	{OPT_JSON, "json", NULL, "print JSON, an object on a line", NULL},
 	{OPT_TIMEOUT, "timeout", "SECONDS", "wait so long for an answer (default: 10)", NULL},

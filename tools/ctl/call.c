@@ -30,10 +30,9 @@ int ctl_complain(const struct ctl *ctl, int error)
 {
 	if (error == -ENOENT || error == -ECONNREFUSED) {
 		fprintf(stderr,
-			CTL_PROGRAM ": no server has its control socket at %s (%s): start "
-				    "ivshmem-server with --config or --control, or say where "
-				    "with --socket PATH\n",
-			ctl->socket, strerror(-error));
+			CTL_PROGRAM ": nobody has a control socket at %s (%s): start %s, or "
+				    "say where with --socket PATH\n",
+			ctl->socket, strerror(-error), ctl->start);
 		return EXIT_NO_SERVER;
 	}
 	if (error == -EACCES)

@@ -13,11 +13,15 @@
 #define CTL_PROGRAM "ivshmctl"
 #define CTL_SOCKET  IVSHMEM_SOCKET_FOLDER "/control.sock"
 
+/* That of ivshmem-device, for the commands that ask it. */
+#define CTL_DEVICE_SOCKET IVSHMEM_SOCKET_FOLDER "/control-device.sock"
+
 /* Exit codes; see also EXIT_USAGE in common/options.h. */
 enum { EXIT_FAILED = 1, EXIT_NO_SERVER = 3 };
 
 struct ctl {
-	const char *socket;
+	const char *socket; /* NULL while parsing: the command's default */
+	const char *start;  /* what has that socket: for who finds nobody there */
 	int timeout_ms;
 	bool json;
 	bool quiet; /* for a while: an error that the server answers with is not said */
@@ -61,6 +65,6 @@ bool get_flag(json_t *object, const char *name);
 typedef int command_function(struct ctl *ctl, int n, char **arguments);
 command_function command_list, command_show, command_peers, command_watch, command_create,
 	command_remove, command_capture, command_drain, command_evict, command_reload, command_top,
-	command_version;
+	command_devices, command_version;
 
 #endif

@@ -32,6 +32,7 @@ static const struct command {
 	{"evict", "REGION PEER", "take out a peer, by its ID or by @SERIAL", 2, 2, command_evict},
 	{"reload", "", "have the configuration file read again", 0, 0, command_reload},
 	{"top", "", "regions and peers on a live screen", 0, 0, command_top},
+	{"devices", "", "the devices of an ivshmem-device", 0, 0, command_devices},
 	{"version", "", "version of this program and of the server", 0, 0, command_version},
 };
 
@@ -82,6 +83,14 @@ int command_version(struct ctl *ctl, int n, char **arguments)
 	return ctl_call(ctl, "org.varlink.service.GetInfo", NULL, false, print_server_version, ctl);
 }
 
+static void set_socket(struct ctl *ctl, bool of_device)
+{
+	ctl->start = of_device ? "ivshmem-device with --control"
+			       : "ivshmem-server with --config or --control";
+	if (!ctl->socket)
+		ctl->socket = of_device ? CTL_DEVICE_SOCKET : CTL_SOCKET;
+}
+
 static int run(const struct arguments *arguments, int n, char **words)
 {
 	const struct option_table *table = arguments->table;
@@ -101,13 +110,13 @@ static int run(const struct arguments *arguments, int n, char **words)
 	if (strcmp(owner, command->name) != 0)
 		return options_complain(table, "--%s is for '%s'", arguments->special->name, owner),
 		       EXIT_USAGE;
+	set_socket(arguments->ctl, command->run == command_devices);
 	return command->run(arguments->ctl, n - 1, words + 1);
 }
 
 int main(int argc, char **argv)
 {
 	struct ctl ctl = {
-		.socket = CTL_SOCKET,
 		.timeout_ms = 10000,
 		.interval_ms = 1000,
 		.client = CLIENT_INIT,
@@ -116,7 +125,7 @@ int main(int argc, char **argv)
 		.program = CTL_PROGRAM,
 		.synopsis = "[OPTION]... COMMAND [ARGUMENT]...",
 		.description = "See and change the regions of a running ivshmem-server, and who is "
-			       "in them.",
+			       "in them; see the devices of an ivshmem-device.",
 		.options = ctl_options,
 		.anywhere = true,
 	};

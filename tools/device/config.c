@@ -3,6 +3,9 @@
 
 #include "daemon/startup_options.h"
 
+#include "base/parse.h"
+
+#include <grp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +15,8 @@ enum {
 	OPT_CHECK,
 	OPT_SOCKET_MODE,
 	OPT_SOCKET_OWNER,
+	OPT_CONTROL,
+	OPT_CONTROL_GROUP,
 	OPT_USER,
 	OPT_NO_SANDBOX,
 	OPT_JOIN_TIMEOUT,
@@ -48,6 +53,10 @@ static const struct option_def options[] = {
 		"become this user once sockets, memory and servers are open (default: stay)", NULL},
 	{OPT_NO_SANDBOX, "no-sandbox", NULL,
 		"for debuggers: leave out the system call filter and keep capabilities", NULL},
+	{OPT_CONTROL, "control", "PATH",
+		"listen for ivshmctl(1) on this Unix socket (default: none)", "Control"},
+	{OPT_CONTROL_GROUP, "control-group", "GROUP",
+		"who may use it besides root and the user of this process (default: nobody)", NULL},
 	STARTUP_OPTIONS("Process", "log more: peers that come and go, requests with errors",
 		"where they go (default: stderr)"),
 	{0},
@@ -128,6 +137,21 @@ static int add_devices(struct config *config, const char *path)
 	return result;
 }
 
+static int set_group(struct config *config, const char *name)
+{
+	gid_t *gid = &config->control.read_group;
+	const struct group *group = getgrnam(name);
+	uint64_t number;
+
+	if (group)
+		*gid = group->gr_gid;
+	else if (parse_uint(name, 0, UINT32_MAX - 1, &number) == 0)
+		*gid = (gid_t)number;
+	else
+		return options_complain(&table, "--control-group %s: no such group", name);
+	return 0;
+}
+
 static int set_option(void *data, int key, const char *argument)
 {
 	struct parsing *parsing = data;
@@ -148,6 +172,14 @@ static int set_option(void *data, int key, const char *argument)
 	case OPT_SOCKET_OWNER:
 		return option_owner(&table, "--socket-owner", argument, &parsing->listen.uid,
 			&parsing->listen.gid);
+	case OPT_CONTROL:
+		config->control.path = argument;
+		if (strlen(argument) < SOCKET_PATH_SIZE && argument[0] != '\0')
+			return 0;
+		return options_complain(
+			&table, "--control %s: a socket's path has 1 to 107 bytes", argument);
+	case OPT_CONTROL_GROUP:
+		return set_group(config, argument);
 	case OPT_USER:
 		config->user = argument;
 		return 0;
@@ -217,6 +249,7 @@ int config_parse(struct config *config, int argc, char **argv)
 	*config = (struct config){
 		.startup = STARTUP_CONFIG_INIT("ivshmem-device"),
 		.sandbox = true,
+		.control = {.read_group = (gid_t)-1},
 	};
 	config->startup.foreground = true;
 	struct parsing parsing = {

@@ -3,6 +3,8 @@
 #ifndef TOOLS_DEVICE_CONFIG_H
 #define TOOLS_DEVICE_CONFIG_H
 
+#include "control.h"
+
 #include "common/options.h"
 #include "daemon/listen.h"
 #include "daemon/startup.h"
@@ -28,6 +30,7 @@ struct config {
 	struct device_spec **devices;
 	size_t n_devices;
 	unsigned poll_us;
+	struct control_config control;
 	const char *user; /* NULL: stay who we are */
 	bool sandbox;
 	bool check; /* that was all: end */

@@ -8,6 +8,7 @@
  */
 #include "loop.h"
 
+#include "control.h"
 #include "turn.h"
 
 #include "daemon/signals.h"
@@ -99,6 +100,14 @@ static int start(struct loop *loop)
 	return error < 0 ? error : signals_start(&loop->signals, &loop->uv, end_signal, loop);
 }
 
+/* Guests do not have to do without their devices because nobody can look at them. */
+static void start_control(struct loop *loop, struct control *control)
+{
+	int error = control_start(control, loop->slots, loop->n, &loop->uv, loop->log);
+	if (error < 0)
+		log_error(loop->log, "cannot serve the control socket: %s", uv_strerror(error));
+}
+
 /*
  * systemd says the same before a restart and before an end, and lets go by itself at an end. So
  * what we would do now could be the end of devices that are to live on: leave everything as it is,
@@ -127,7 +136,8 @@ static void give_up(const struct loop *loop, int error)
 		leave_it_held(EXIT_STARTUP);
 }
 
-int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct startup *startup)
+int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct control *control,
+	struct startup *startup)
 {
 	struct loop loop = {
 		.holding = holding,
@@ -139,9 +149,12 @@ int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct sta
 	if (error == 0) {
 		error = start(&loop);
 		if (error == 0)
+			start_control(&loop, control);
+		if (error == 0)
 			serve(&loop, startup);
 		else
 			give_up(&loop, error);
+		control_stop(control);
 		for (size_t i = 0; i < n; i++)
 			slot_stop(&slots[i]);
 		watch_end(&loop.uv);

@@ -9,11 +9,14 @@
 
 #include <stddef.h>
 
+struct control;
+
 /*
- * Serve all `n` slots until SIGTERM, SIGINT or SIGHUP, then detach the VMMs and return. 0, or -1
- * (said on `log`). Closes the listeners, and lets go of what is held; where systemd holds it all
- * stays as it is, and this ends the process.
+ * Serve all `n` slots, and `control` besides, until SIGTERM, SIGINT or SIGHUP, then detach the VMMs
+ * and return. 0, or -1 (said on `log`). Closes the listeners, and lets go of what is held; where
+ * systemd holds it all stays as it is, and this ends the process.
  */
-int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct startup *startup);
+int loop_serve(struct slot *slots, size_t n, struct holding *holding, struct control *control,
+	struct startup *startup);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ivshmem-device: puts devices, their sockets, the sandbox and the loop together. */
 #include "config.h"
+#include "control.h"
 #include "loop.h"
 #include "opening.h"
 #include "sandbox.h"
@@ -26,7 +27,8 @@ struct process {
 	struct vfu_board board;
 	struct holding *holding;
 	struct slot *slots;
-	size_t n;         /* slots that are open */
+	size_t n; /* slots that are open */
+	struct control control;
 	unsigned max_fds; /* of each device */
 	struct log *log;
 };
@@ -131,6 +133,7 @@ static int prepare(struct process *process)
 		.confine = process->config->sandbox,
 		.connects = needs_to_connect(process),
 		.holds = holding_holder(process->holding) != KEEP_NOBODY,
+		.controlled = process->control.listener.fd >= 0,
 	};
 
 	int error = region_guard_install();
@@ -146,6 +149,20 @@ static int prepare(struct process *process)
 	return error;
 }
 
+/* Who starts us sees what is wrong with the path. At a restart guests are in: they go on without.
+ */
+static int open_control(struct process *process)
+{
+	const struct control_config *config = &process->config->control;
+
+	if (control_open(&process->control, process->holding, config, process->log) == 0)
+		return 0;
+	for (size_t i = 0; i < process->n; i++)
+		if (!process->slots[i].is_new)
+			return 0;
+	return -1;
+}
+
 /* All that it takes to serve; an exit code. */
 static int serve(struct process *process, struct startup *startup)
 {
@@ -154,12 +171,13 @@ static int serve(struct process *process, struct startup *startup)
 	int result = open_slots(process);
 	if (result != 0)
 		return result;
-	if (prepare(process) < 0)
+	if (open_control(process) < 0 || prepare(process) < 0)
 		return EXIT_STARTUP;
 	/* Only now: who fails to start says one line, which is what is wrong. */
 	for (size_t i = 0; i < process->n; i++)
 		describe(&process->slots[i], process->log);
-	int error = loop_serve(process->slots, process->n, process->holding, startup);
+	int error = loop_serve(
+		process->slots, process->n, process->holding, &process->control, startup);
 	turn_fini();
 	return error < 0 ? EXIT_STARTUP : EXIT_SUCCESS;
 }
@@ -169,6 +187,7 @@ static int run(const struct config *config, struct startup *startup)
 	struct process process = {
 		.config = config,
 		.slots = calloc(config->n_devices, sizeof(struct slot)),
+		.control = {.listener = LISTENER_INIT},
 		.log = &startup->log,
 	};
 	int result = EXIT_STARTUP;
@@ -178,6 +197,7 @@ static int run(const struct config *config, struct startup *startup)
 		log_error(process.log, "no memory");
 	else if (holding_open(&process.holding, process.log) == 0)
 		result = serve(&process, startup);
+	control_close(&process.control);
 	close_slots(&process);
 	holding_close(process.holding);
 	free(process.slots);

@@ -16,7 +16,8 @@ _ivshmctl() {
 		[evict]="--reason"
 		[top]="--interval"
 	)
-	local commands="list show peers watch capture create remove drain evict reload top version"
+	local commands="list show peers watch capture create remove drain evict reload top
+		devices version"
 	local takes_value=" -S --socket --timeout --size --vectors --allow --uuid --listen --listen-mode
 		--listen-owner --shm --dir --file --memory-reserve --huge-pages --numa-node
 		--region-mode --max-peers --max-peers-per-uid --max-queue --stall-timeout --reason
