@@ -76,6 +76,7 @@ boot='
 set -e
 machine=$1
 shift
+mount --bind "$machine" "$machine" # as / of a machine is: what runs there may want namespaces, too
 mount -t proc proc "$machine/proc"
 mount --rbind /sys "$machine/sys"
 mount --rbind /dev "$machine/dev"

@@ -19,7 +19,8 @@ from conftest import TOP, build_dir
 pytestmark = pytest.mark.ours
 
 PACKAGING = TOP / "packaging"
-UNITS = ["ivshmem-server.service", "ivshmem-server@.service", "ivshmem-server@.socket"]
+UNITS = ["ivshmem-device.service", "ivshmem-server.service", "ivshmem-server@.service",
+         "ivshmem-server@.socket"]
 SYSTEMD_LEAVES = 12  # tenths of exposure; more is a step back
 
 
@@ -118,7 +119,8 @@ def test_systemd_understands_the_units(units):
     assert not [line for line in done.stdout.splitlines() if "ivshmem" in line]
 
 
-@pytest.mark.parametrize("unit", ["ivshmem-server.service", "ivshmem-server@x.service"])
+@pytest.mark.parametrize(
+    "unit", ["ivshmem-device.service", "ivshmem-server.service", "ivshmem-server@x.service"])
 def test_services_are_contained(units, unit):
     done = run("systemd-analyze", "security", "--offline=yes", f"--threshold={SYSTEMD_LEAVES}",
                units / unit)
@@ -158,10 +160,22 @@ def test_user_group_and_folder(tmp_path, install_plan):
     assert stat.S_IMODE(folder.st_mode) == 0o755
 
 
-def test_apparmor_understands_the_profile():
+@pytest.mark.parametrize("profile", ["ivshmem-device", "ivshmem-server"])
+def test_apparmor_understands_the_profile(profile):
     assert run("/usr/sbin/apparmor_parser", "--skip-kernel-load", "--skip-cache", "--features-file",
                "/usr/share/apparmor-features/features",
-               PACKAGING / "apparmor/ivshmem-server").returncode == 0
+               PACKAGING / "apparmor" / profile).returncode == 0
+
+
+def test_example_of_devices_is_right(tmp_path, install_plan):
+    """With its comments taken away from what looks like a device."""
+    source = install_plan["usr/share/doc/ivshmem-device/examples/devices.conf"]
+    text = pathlib.Path(source).read_text(encoding="utf-8")
+    devices = re.findall(r"^# (id=\S+)$", text, re.M)
+    assert len(devices) == 3
+    (tmp_path / "devices").write_text("\n".join(devices), encoding="utf-8")
+    assert run(install_plan["usr/bin/ivshmem-device"], "--devices", tmp_path / "devices",
+               "--check").returncode == 0
 
 
 def test_selinux_understands_the_module(tmp_path):

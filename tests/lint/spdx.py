@@ -22,6 +22,7 @@ EXEMPT = {
     "debian/changelog": "has a form of its own",
     "debian/source/format": "likewise",
     "packaging/recipes/s6/notification-fd": "a number",
+    "packaging/recipes/s6-device/notification-fd": "a number",
 }
 LINE = re.compile(r"SPDX-License-Identifier: ([^\s*<>]+(?: (?:AND|OR|WITH) [^\s*<>]+)*)")
 FIRST_LINES = 5

@@ -41,11 +41,15 @@ is() {
 	[ "$printed" = "$wanted" ] || { echo "$*: $printed, not $wanted"; return 1; }
 }
 
-# refused URI USER: that user may not join
-refused() {
-	if as "$2" ivshmem-client --uri "$1" info; then
+fails() {
+	if "$@"; then
 		return 1
 	fi
+}
+
+# refused URI USER: that user may not join
+refused() {
+	fails as "$2" ivshmem-client --uri "$1" info
 }
 
 # client NAME URI: a peer that stays, as the user alice. say NAME COMMAND... tells it what to do, and
@@ -56,6 +60,22 @@ client() {
 	as alice ivshmem-client --json --connect-timeout $PATIENCE --uri "$2" \
 		<"$work/$1.in" >"$work/$1" 2>&1 &
 	eventually grep -q '"connected"' "$work/$1"
+}
+
+# machine NAME PATH: a virtual machine of alice's whose device is there; as a client, and $work/NAME.end
+# is there once it has ended.
+machine() {
+	mkfifo -m 666 "$work/$1.in"
+	sleep infinity <>"$work/$1.in" &
+	{
+		as alice /tests/vmm "$2" <"$work/$1.in" >"$work/$1" 2>&1
+		touch "$work/$1.end"
+	} &
+	eventually grep -q '"connected"' "$work/$1"
+}
+
+ended() {
+	[ -e "$work/$1.end" ]
 }
 
 say() {
@@ -91,12 +111,23 @@ they_talk() {
 		! heard "$2" server-lost && ! heard "$3" server-lost
 }
 
-# ---- the server by the recipe for machines without a service manager ----
+# they_play MACHINE CLIENT: the guest and the peer ring each other. Once more than the last time for
+# these two.
+they_play() {
+	plays=$((${plays:-0} + 1))
+	say "$2" "int $(id_of "$1") 1"
+	say "$1" "int $(id_of "$2") 0"
+	eventually heard "$1" '"interrupt"' $plays && eventually heard "$2" '"interrupt"' $plays
+}
 
+# ---- the recipes for machines without a service manager ----
+
+# starts RECIPE COMMAND...: which succeeds once it serves
 starts() {
-	/usr/share/doc/ivshmem-server/examples/ivshmem-run >"$work/log" 2>&1 &
+	"/usr/share/doc/$1" >"$work/log" 2>&1 &
 	keeper=$!
-	eventually ivshmctl list || { cat "$work/log"; return 1; }
+	shift
+	eventually "$@" || { cat "$work/log"; return 1; }
 }
 
 # replaced PID: another server than that one runs below the keeper
