@@ -76,17 +76,17 @@ enum ivshmem_meeting {
  * whoever may write to the region can write here (docs/region.md).
  */
 enum ivshmem_header {
-	IVSHMEM_HEADER_MAGIC = 0,           /* IVSHMEM_HEADER_MAGIC_VALUE, or there is no header */
-	IVSHMEM_HEADER_VERSION = 4,         /* of this layout: IVSHMEM_HEADER_VERSION_VALUE */
-	IVSHMEM_HEADER_BYTES = 8,           /* IVSHMEM_HEADER_SIZE: what CHECK is about */
-	IVSHMEM_HEADER_CHECK = 12,          /* CRC-32 of the page, this word taken as 0 */
-	IVSHMEM_HEADER_GENERATION = 16,     /* another one whenever the memory was made anew */
-	IVSHMEM_HEADER_FLAGS = 20,          /* none yet; ignore those that you do not know */
-	IVSHMEM_HEADER_REGION_LOW = 24,     /* bytes of the region: bits 31..0, */
-	IVSHMEM_HEADER_REGION_HIGH = 28,    /* 63..32 */
-	IVSHMEM_HEADER_UUID = 32,           /* in the order of its text */
-	IVSHMEM_HEADER_DIRECTORY = 48,      /* byte offset of what describes the rest; 0: nothing */
-	IVSHMEM_HEADER_DIRECTORY_SIZE = 52, /* bytes of that */
+	IVSHMEM_HEADER_MAGIC = 0,        /* IVSHMEM_HEADER_MAGIC_VALUE, or there is no header */
+	IVSHMEM_HEADER_VERSION = 4,      /* of this layout: IVSHMEM_HEADER_VERSION_VALUE */
+	IVSHMEM_HEADER_BYTES = 8,        /* IVSHMEM_HEADER_SIZE: what CHECK is about */
+	IVSHMEM_HEADER_CHECK = 12,       /* CRC-32 of the page, this word taken as 0 */
+	IVSHMEM_HEADER_GENERATION = 16,  /* another one whenever the memory was made anew */
+	IVSHMEM_HEADER_FLAGS = 20,       /* none yet; ignore those that you do not know */
+	IVSHMEM_HEADER_REGION_LOW = 24,  /* bytes of the region: bits 31..0, */
+	IVSHMEM_HEADER_REGION_HIGH = 28, /* 63..32 */
+	IVSHMEM_HEADER_UUID = 32,        /* in the order of its text */
+	IVSHMEM_HEADER_DIRECTORY = 48,   /* offset of the directory of channels, if there is one */
+	IVSHMEM_HEADER_DIRECTORY_SIZE = 52, /* bytes that it may take */
 	IVSHMEM_HEADER_NAME = 64,           /* [a-z0-9._-]{1,63}, then zeros */
 
 	IVSHMEM_HEADER_SIZE = 4096, /* bytes that are taken from the region */

@@ -27,10 +27,11 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define WORDS       (IVSHMEM_HEADER_SIZE / 4)
-#define LOOKS       5 /* at a page that is being written, */
-#define PAUSE_NS    1000000L
-#define CRC_REVERSE 0xedb88320u /* the polynomial of CRC-32, lowest bit first */
+#define WORDS         (IVSHMEM_HEADER_SIZE / 4)
+#define LOOKS         5 /* at a page that is being written, */
+#define PAUSE_NS      1000000L
+#define DIRECTORY_MAX (64 + 128 * 255) /* bytes, docs/channel.md, section 2 */
+#define CRC_REVERSE   0xedb88320u      /* the polynomial of CRC-32, lowest bit first */
 
 _Static_assert((unsigned)IVSHMEM_HEADER_UUID_SIZE == UUID_SIZE, "the page has room for a UUID");
 
@@ -170,6 +171,13 @@ static int complete(struct region_identity *identity, struct region_error *error
 	return 0;
 }
 
+/* Where a directory of channels is if there is one: behind this page. It is not ours. */
+static uint32_t directory_size(uint64_t region_size)
+{
+	const uint64_t room = region_size - IVSHMEM_HEADER_SIZE;
+	return room < DIRECTORY_MAX ? (uint32_t)room : DIRECTORY_MAX;
+}
+
 static void fill_page(uint8_t page[IVSHMEM_HEADER_SIZE], const struct region_identity *identity,
 	uint64_t region_size)
 {
@@ -180,6 +188,8 @@ static void fill_page(uint8_t page[IVSHMEM_HEADER_SIZE], const struct region_ide
 	put(page, IVSHMEM_HEADER_GENERATION, identity->generation);
 	put(page, IVSHMEM_HEADER_REGION_LOW, (uint32_t)region_size);
 	put(page, IVSHMEM_HEADER_REGION_HIGH, (uint32_t)(region_size >> 32));
+	put(page, IVSHMEM_HEADER_DIRECTORY, IVSHMEM_HEADER_SIZE);
+	put(page, IVSHMEM_HEADER_DIRECTORY_SIZE, directory_size(region_size));
 	memcpy(page + IVSHMEM_HEADER_UUID, identity->uuid, sizeof(identity->uuid));
 	memcpy(page + IVSHMEM_HEADER_NAME, identity->name, strlen(identity->name));
 	put(page, IVSHMEM_HEADER_CHECK, sum_up(page));

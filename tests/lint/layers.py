@@ -46,7 +46,8 @@ ALLOWED = {
                      "region/", "base/", "ivshmem/"),
     "tools/board": ("core/", "common/", "base/", "ivshmem/"),
     "tools/board/core": ("base/",),
-    "include/ivshmem": ("ivshmem/abi.h",),
+    "include/ivshmem": ("ivshmem/abi.h", "ivshmem/channel.h", "ivshmem/end.h", "ivshmem/gather.h",
+                        "ivshmem/latest.h", "ivshmem/mmio.h", "ivshmem/peer.h", "ivshmem/stream.h"),
     "examples": ("ivshmem/",),
 }
 

@@ -67,11 +67,11 @@ static void test_layout(void **state)
 	struct region region = make_memfd();
 	struct region_identity identity = identity_of("frames", UUID, 6);
 	uint8_t page[HEADER_PAGE + 1];
-	const uint8_t expected[128] = {'i', 'v', 's', 'h', 1, 0, 0, 0, 0, 0x10, 0, 0, 0x20, 0xf4,
-		0x56, 0xac,                                     /* CHECK */
+	const uint8_t expected[128] = {'i', 'v', 's', 'h', 1, 0, 0, 0, 0, 0x10, 0, 0, 0xef, 0x03,
+		0x10, 0xba,                                     /* CHECK */
 		7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, /* 64 KiB */
 		0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
-		0xee, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* no directory */
+		0xee, 0xff, 0, 0x10, 0, 0, 0xc0, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* directory */
 		'f', 'r', 'a', 'm', 'e', 's'};
 	(void)state;
 
