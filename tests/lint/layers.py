@@ -25,6 +25,7 @@ ALLOWED = {
     "src/client": ("wire/", "region/", "base/", "ivshmem/"),
     "src/guest": ("region/", "base/", "ivshmem/"),
     "src/peer": ("client/", "guest/", "region/", "base/", "ivshmem/"),
+    "src/channel": ("base/", "ivshmem/"),
     "src/device": ("base/le.h", "ivshmem/abi.h"),
     "src/device/pci": ("device/registers.h", "base/le.h", "ivshmem/abi.h", "ivshmem/device.h"),
     "src/device/flat": ("device/registers.h", "ivshmem/abi.h", "ivshmem/flat.h"),

@@ -2,7 +2,7 @@
 /* Two parties that meet in memory and by doorbells: in any order, after any past. The other one is
  * another thread with a handle of its own, or played by the test, slot by slot. */
 #include "../common/fdcheck.h"
-#include "../common/scripted.h"
+#include "../common/twopeers.h"
 
 #include <ivshmem/abi.h>
 #include <ivshmem/peer.h>
@@ -16,44 +16,16 @@
 #define LONG_MS     20000
 #define PAUSE_US    30000
 
-static struct scripted servers[2];
-static struct ivshmem_peer *peers[2]; /* 5 and 6, on servers of their own with one memory */
-static int region, bells[2];
-
-static struct ivshmem_peer *open_on(unsigned seat)
-{
-	const int id = 5 + (int)seat, other = 5 + !seat;
-	const struct line lines[] = {
-		{0, -1}, {id, -1}, {-1, region}, {other, bells[!seat]}, {id, bells[seat]}};
-	struct scripted *server = &servers[seat];
-
-	*server = (struct scripted){.lines = lines, .n_lines = 5};
-	scripted_start(server);
-	struct ivshmem_peer *peer = ivshmem_open(server->uri, NULL);
-	assert_non_null(peer);
-	scripted_join(server);
-	return peer;
-}
-
 static int set_up(void **state)
 {
 	fdcheck_setup(state);
-	region = scripted_region(REGION_SIZE);
-	for (unsigned i = 0; i < 2; i++)
-		bells[i] = scripted_bell();
-	for (unsigned i = 0; i < 2; i++)
-		peers[i] = open_on(i);
+	twopeers_open(REGION_SIZE);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	for (unsigned i = 0; i < 2; i++) {
-		ivshmem_close(peers[i]);
-		scripted_stop(&servers[i]);
-		close(bells[i]);
-	}
-	close(region);
+	twopeers_close();
 	return fdcheck_teardown(state);
 }
 
