@@ -73,6 +73,7 @@ static const struct role {
 	{"record", role_record},
 	{"echo", role_echo},
 	{"image", role_image},
+	{"chain", role_chain},
 };
 
 int main(void)

@@ -30,6 +30,7 @@ void role_garbage(void);
 void role_record(void);
 void role_echo(void);
 void role_image(void);
+void role_chain(void);
 
 extern struct ivshmem_mmio iv;
 

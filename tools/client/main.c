@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Theory of operation. Four ways of use, told apart before anything is printed:
+ * Theory of operation. Five ways of use, told apart before anything is printed:
  *
  *   dialogue   no command, no --json: help, prompt and replies as QEMU's client prints them, and
  *              like it we try for ever to connect and reconnect when the server is lost. Also when
@@ -10,8 +10,10 @@
  *   JSON       --json: each event and each result is an object on a line; commands come from the
  *              arguments or from standard input
  *   doctor     the only word is `doctor`: find out what is wrong, even if nothing can be opened
+ *   pipe       the first word is `send` or `recv`, and what follows are options: standard input or
+ *              output is data
  *
- * The last three connect once and end with an exit code that says what went wrong.
+ * The last four connect once and end with an exit code that says what went wrong.
  */
 #include "tool.h"
 
@@ -22,12 +24,28 @@
 #include "guest/pci.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OPT_URI = OPTION_FIRST, OPT_PROTOCOL, OPT_TIMEOUT, OPT_CONNECT_TIMEOUT, OPT_JSON };
+enum {
+	OPT_URI = OPTION_FIRST,
+	OPT_PROTOCOL,
+	OPT_TIMEOUT,
+	OPT_CONNECT_TIMEOUT,
+	OPT_JSON,
+	OPT_CHANNEL,
+	OPT_RING,
+	OPT_PROGRESS,
+	OPT_OUTPUT,
+	OPT_RESUME,
+	OPT_ANEW,
+};
+
+#define DEFAULT_CHANNEL "pipe"
+#define RING_LIMIT      (UINT64_C(1) << 30)
 
 static const struct option_def options[] = {
 	{'S', "socket", "PATH",
@@ -50,9 +68,26 @@ static const struct option_def options[] = {
 		"What to print and when to give up"},
 	{OPT_TIMEOUT, "timeout", "SECONDS",
 		"how long `wait` waits and `ping` waits for one answer (default: wait for ever, "
-		"ping 5)",
+		"ping 5); `send` and `recv`: give up when nothing has moved for so long (default: "
+		"never)",
 		NULL},
 	{'v', "verbose", NULL, "print what goes on", NULL},
+	{OPT_CHANNEL, "channel", "NAME",
+		"the channel (default: " DEFAULT_CHANNEL "); NAME.back is the way back",
+		"send and recv"},
+	{OPT_RING, "ring", "SIZE",
+		"how much the channel holds, if there is none yet: a power of two, the same on "
+		"both "
+		"sides (default: 4M, or what fits the region)",
+		NULL},
+	{OPT_PROGRESS, "progress", NULL, "say on standard error how far it is", NULL},
+	{OPT_OUTPUT, "output", "FILE", "recv: write there instead of to standard output", NULL},
+	{OPT_RESUME, "resume", NULL,
+		"recv: go on in FILE, where another one has been killed in the middle", NULL},
+	{OPT_ANEW, "anew", NULL,
+		"recv: throw away what is left of a transfer that another one has begun, and wait "
+		"for the next",
+		NULL},
 	{0},
 };
 
@@ -77,6 +112,8 @@ static const struct option_table table = {
 		    "  doctor                            alone: what is wrong and what helps; "
 		    "without -S and\n"
 		    "                                    --uri about this guest's device (auto:)\n"
+		    "  send [OPTION]...                  alone: standard input through a channel\n"
+		    "  recv [OPTION]...                  alone: and out of it, to standard output\n"
 		    "\n"
 		    "Exit status: 0 success, 1 a command failed, 2 wrong usage, 3 cannot connect,\n"
 		    "4 the server was lost.\n"
@@ -86,7 +123,9 @@ static const struct option_table table = {
 		    "  ivshmem-client 'int 1 0; wait 0 5'\n"
 		    "  ivshmem-client --json watch 10\n"
 		    "  ivshmem-client --uri auto: 'int 1 0; wait 0 5'\n"
-		    "  ivshmem-client doctor\n",
+		    "  ivshmem-client doctor\n"
+		    "  tar c . | ivshmem-client --uri auto: send\n"
+		    "  ivshmem-client --uri auto: recv | tar x\n",
 	.options = options,
 };
 
@@ -173,6 +212,23 @@ static int handle_option(void *data, int key, const char *argument)
 		return set_seconds("timeout", argument, &c->timeout_ms);
 	case OPT_JSON:
 		c->json = true;
+		return 0;
+	case OPT_CHANNEL:
+		c->pipe.channel = argument;
+		return 0;
+	case OPT_RING:
+		return option_size(&table, "--ring", argument, &c->pipe.ring);
+	case OPT_PROGRESS:
+		c->pipe.progress = true;
+		return 0;
+	case OPT_OUTPUT:
+		c->pipe.output = argument;
+		return 0;
+	case OPT_RESUME:
+		c->pipe.resume = true;
+		return 0;
+	case OPT_ANEW:
+		c->pipe.anew = true;
 		return 0;
 	default: /* 'v': the parser lets nothing else through */
 		c->verbose = true;
@@ -316,6 +372,58 @@ static int run_stdin(struct client *c)
 	return code;
 }
 
+/* ---- send and recv ---- */
+
+static bool is_pipe_word(const char *word)
+{
+	return strcmp(word, "send") == 0 || strcmp(word, "recv") == 0;
+}
+
+static bool has_pipe_options(const struct client *c)
+{
+	return c->pipe.channel || c->pipe.ring > 0 || c->pipe.progress || c->pipe.output ||
+		c->pipe.resume || c->pipe.anew;
+}
+
+/* 0, or -1 after having complained. */
+static int check_pipe(struct client *c, bool sends)
+{
+	if (c->json)
+		return options_complain(&table, "--json is not for send and recv");
+	if (sends && (c->pipe.output || c->pipe.resume || c->pipe.anew))
+		return options_complain(&table, "--output, --resume and --anew are for recv");
+	if (c->pipe.resume && (!c->pipe.output || c->pipe.anew))
+		return options_complain(&table, "--resume wants --output, and not --anew");
+	if (sends ? c->pipe.no_input : c->pipe.no_output && !c->pipe.output)
+		return options_complain(&table, "standard %s is closed: %s",
+			sends ? "input" : "output",
+			sends ? "nothing to send (of nothing, </dev/null)" : "give --output FILE");
+	if (c->pipe.ring > RING_LIMIT)
+		return options_complain(&table, "--ring: at most 1G");
+	if (!c->pipe.channel)
+		c->pipe.channel = DEFAULT_CHANNEL;
+	return 0;
+}
+
+/* The word, and behind it options again. */
+static int run_pipe(struct client *c, int n, char **words)
+{
+	const bool sends = strcmp(words[0], "send") == 0;
+	const int parsed = options_parse(&table, n, words, handle_option, c);
+
+	if (parsed >= 0 && parsed < n)
+		options_complain(&table,
+			"%s is a command of its own: nothing but options may "
+			"follow, not '%s'",
+			words[0], words[parsed]);
+	if (parsed != n || check_pipe(c, sends) < 0)
+		return EXIT_USAGE;
+	int code = open_session(c);
+	if (code != 0)
+		return code;
+	return sends ? pipe_send(c) : pipe_receive(c);
+}
+
 /* ---- */
 
 static int exit_code(const struct client *c, int code)
@@ -341,6 +449,9 @@ int main(int argc, char **argv)
 		.connect_ms = -2, /* not given */
 		.answer_to = ANSWER_NOBODY,
 	};
+	/* What is closed reads as an empty file from here on, and takes whatever is written. */
+	c.pipe.no_input = fcntl(STDIN_FILENO, F_GETFD) < 0;
+	c.pipe.no_output = fcntl(STDOUT_FILENO, F_GETFD) < 0;
 	if (stdfds_open() < 0)
 		return EXIT_FAILURE;
 	descriptors_raise();
@@ -353,11 +464,20 @@ int main(int argc, char **argv)
 		free(c.uri);
 		return EXIT_USAGE;
 	}
+	bool pipes = first < argc && is_pipe_word(argv[first]);
+	if (!pipes && has_pipe_options(&c)) {
+		options_complain(&table,
+			"--channel, --ring, --progress, --output, --resume and "
+			"--anew are for send and recv");
+		free(c.uri);
+		return EXIT_USAGE;
+	}
 	c.dialogue = first == argc && !c.json;
 	if (c.connect_ms < FOREVER)
 		c.connect_ms = c.dialogue && c.transport == TO_SERVER ? FOREVER : 0;
 
 	int code = examine     ? doctor(&c)
+		: pipes        ? run_pipe(&c, argc - first, argv + first)
 		: first < argc ? run_arguments(&c, argc - first, argv + first)
 			       : run_stdin(&c);
 	if (c.peer)

@@ -10,6 +10,10 @@
  *   waiting.c   the commands that wait for doorbells
  *   memory.c    the commands that look at the region and change it
  *   doctor.c    what is wrong, and what to do about it
+ *   send.c      standard input into a channel
+ *   recv.c      a channel to standard output
+ *   pipe.c      what these two have in common; pipe.h
+ *   crc32.c     whether what arrives is what was sent
  */
 #ifndef CLIENT_TOOL_H
 #define CLIENT_TOOL_H
@@ -38,6 +42,16 @@ enum transport {
 
 enum answer { ANSWER_NOBODY = -1, ANSWER_LAST = -2 /* whoever joined last */ };
 
+/* What `send` and `recv` were told. */
+struct pipe_options {
+	const char *channel;
+	uint64_t ring; /* bytes; 0: the default */
+	bool progress;
+	const char *output; /* NULL: standard output */
+	bool resume, anew;
+	bool no_input, no_output; /* was closed when we were started */
+};
+
 struct client {
 	/* from the command line */
 	const char *program;
@@ -50,6 +64,7 @@ struct client {
 	bool verbose;
 	int timeout_ms; /* of wait and ping when the command names none; -1: their default */
 	int connect_ms; /* how long to try to connect; 0: once; FOREVER */
+	struct pipe_options pipe;
 
 	/* of this connection */
 	struct ivshmem_peer *peer;
@@ -216,6 +231,12 @@ bool read_identity(struct client *c, struct ivshmem_identity *identity);
 
 /* Call what touches the region; false if it was cut short because somebody has shrunk that. */
 bool guarded_call(void (*function)(void *argument), void *argument);
+
+/* ---- send.c, recv.c ---- */
+
+/* Connected already. Exit codes. */
+int pipe_send(struct client *c);
+int pipe_receive(struct client *c);
 
 /* ---- doctor.c ---- */
 
