@@ -173,6 +173,11 @@ struct server *hosted_server(struct hosted *hosted)
 	return (struct server *)hosted;
 }
 
+int hosted_read_only_fd(const struct hosted *hosted)
+{
+	return region_of(hosted)->memory.fd;
+}
+
 const struct region *hosted_region(const struct hosted *hosted)
 {
 	return &region_of(hosted)->memory;

@@ -100,6 +100,7 @@ def test_every_method_keeps_to_the_interface(serve, tmp):
         call("DrainRegion", name="a", on=False)
         assert call("EvictPeer", region="a", id=peer.id, reason="test") == {"serial": first["serial"]}
         assert peer.at_end()
+        assert call("OpenMemory", name="a") == {"descriptor": 0}
         call("RemoveRegion", name="c")
         call("Reload")
         call("ListDoorbells")

@@ -155,6 +155,7 @@ static void test_a_reader_sees_and_changes_nothing(void **state)
 		{CONTROL "DrainRegion", "{'name':'a','on':true}"},
 		{CONTROL "EvictPeer", "{'region':'a','id':0}"},
 		{CONTROL "Reload", "{}"},
+		{CONTROL "OpenMemory", "{'name':'a'}"},
 	};
 	struct hubbox_region *region = hubbox_add(&hub, "a");
 	region->peers = hubbox_peers(1);

@@ -39,6 +39,7 @@ enum {
 	OPT_COUNT,
 	OPT_DURATION,
 	OPT_NO_DOORBELLS,
+	OPT_EVERY,
 };
 
 const struct option_def ctl_options[] = {
@@ -94,6 +95,9 @@ const struct option_def ctl_options[] = {
 	{OPT_DURATION, "duration", "SECONDS", "end after this time", NULL},
 	{OPT_NO_DOORBELLS, "no-doorbells", NULL,
 		"do not look at doorbells, which costs a wake-up for each ring", NULL},
+
+	{OPT_EVERY, "every", "SECONDS",
+		"print again and again, so far apart (default: once, after a second)", "channels"},
 
 	{OPT_FORCE, "force", NULL, "although peers are in", "remove"},
 	{OPT_OFF, "off", NULL, "let peers join again", "drain"},
@@ -364,6 +368,8 @@ static int set_other_option(
 		return set_count(table, &ctl->count, argument);
 	case OPT_DURATION:
 		return set_time(table, "--duration", argument, &ctl->duration_ms);
+	case OPT_EVERY:
+		return set_time(table, "--every", argument, &ctl->every_ms);
 	case OPT_NO_DOORBELLS:
 		ctl->no_doorbells = true;
 		return 0;

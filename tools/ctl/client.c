@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "client.h"
 
+#include "base/fdpass.h"
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -38,6 +40,10 @@ int client_open(struct client *client, const char *path, int timeout_ms)
 
 void client_close(struct client *client)
 {
+	const int fd = client_take_descriptor(client);
+
+	if (fd >= 0)
+		close(fd);
 	if (client->sock >= 0)
 		close(client->sock);
 	client->sock = -1;
@@ -74,17 +80,36 @@ int client_next(struct client *client, json_t **answer)
 	return varlink_reader_next(&client->reader, answer);
 }
 
+int client_take_descriptor(struct client *client)
+{
+	const int fd = client->descriptor;
+	client->descriptor = -1;
+	return fd;
+}
+
+/* Keep the last one. */
+static void keep_descriptors(struct client *client, const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (client->descriptor >= 0)
+			close(client->descriptor);
+		client->descriptor = fds[i];
+	}
+}
+
 int client_receive(struct client *client)
 {
-	size_t room;
+	int fds[FDPASS_RECV_MAX];
+	size_t room, n_fds = 0;
 	char *to = varlink_reader_room(&client->reader, &room);
 	if (!to)
 		return -ENOMEM;
-	ssize_t n = recv(client->sock, to, room, 0);
+	ssize_t n = fdpass_await(client->sock, to, room, fds, &n_fds);
 	if (n == 0)
 		return -ECONNRESET;
-	if (n < 0 && errno != EINTR)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	if (n < 0 && n != -EINTR)
+		return n == -EAGAIN ? -ETIMEDOUT : (int)n;
+	keep_descriptors(client, fds, n_fds);
 	varlink_reader_add(&client->reader, n > 0 ? (size_t)n : 0);
 	return 0;
 }

@@ -6,13 +6,14 @@
 #include "varlink/varlink.h"
 
 struct client {
-	int sock; /* owned; -1: none */
+	int sock;       /* owned; -1: none */
+	int descriptor; /* that has come along with an answer; owned, -1: none */
 	struct varlink_reader reader;
 };
 
 #define CLIENT_INIT                                                                                \
 	{                                                                                          \
-		.sock = -1                                                                         \
+		.sock = -1, .descriptor = -1                                                       \
 	}
 
 /* Connect; nothing will take longer than `timeout_ms`, 0: any time. 0 or -errno. */
@@ -27,6 +28,9 @@ int client_call(struct client *client, const char *method, json_t *parameters, b
 
 /* The next answer, the caller's: 0, or -errno; -ECONNRESET if the server has gone, -ETIMEDOUT. */
 int client_answer(struct client *client, json_t **answer);
+
+/* The last descriptor that has come; the caller's. -1: none. */
+int client_take_descriptor(struct client *client);
 
 /* The same in two steps, for who waits for other things, too: the next answer of what has come (1,
  * 0: none, or -errno), and taking what comes next, or the end of it (0 or -errno). */

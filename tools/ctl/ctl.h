@@ -36,6 +36,7 @@ struct ctl {
 	int64_t count;     /* of what it captures, 0: no limit */
 	int duration_ms;   /* 0: no limit */
 	bool no_doorbells;
+	int every_ms; /* of `channels`, 0: once */
 };
 
 /*
@@ -65,6 +66,6 @@ bool get_flag(json_t *object, const char *name);
 typedef int command_function(struct ctl *ctl, int n, char **arguments);
 command_function command_list, command_show, command_peers, command_watch, command_create,
 	command_remove, command_capture, command_drain, command_evict, command_reload, command_top,
-	command_devices, command_version;
+	command_devices, command_channels, command_version;
 
 #endif

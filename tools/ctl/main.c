@@ -26,6 +26,7 @@ static const struct command {
 	{"peers", "[REGION]", "who is in, and what it costs", 0, 1, command_peers},
 	{"watch", "[REGION]", "who joins, leaves, is refused, as it happens", 0, 1, command_watch},
 	{"capture", "[REGION]", "messages and doorbells, for Wireshark", 0, 1, command_capture},
+	{"channels", "[REGION]", "who sends whom how much, from outside", 0, 1, command_channels},
 	{"create", "NAME", "create a region; prints its socket", 1, 1, command_create},
 	{"remove", "NAME", "end a region", 1, 1, command_remove},
 	{"drain", "NAME", "let nobody join any more", 1, 1, command_drain},
@@ -48,7 +49,7 @@ static char *describe_commands(void)
 		return NULL;
 	fprintf(out, "Commands:\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		fprintf(out, "  %-7s %-12s %s\n", commands[i].name, commands[i].arguments,
+		fprintf(out, "  %-8s %-12s %s\n", commands[i].name, commands[i].arguments,
 			commands[i].help);
 	fprintf(out,
 		"\n"

@@ -6,6 +6,7 @@ _ivshmctl() {
 	local common="--socket --json --timeout --help --version"
 	local -A options=(
 		[list]="--names"
+		[channels]="--every"
 		[capture]="--write --count --duration --no-doorbells"
 		[create]="--size --vectors --allow --uuid --header --listen --listen-mode
 			--listen-owner --shm --dir --file --reuse --no-prealloc --memory-reserve
@@ -16,12 +17,12 @@ _ivshmctl() {
 		[evict]="--reason"
 		[top]="--interval"
 	)
-	local commands="list show peers watch capture create remove drain evict reload top
+	local commands="list show peers watch capture channels create remove drain evict reload top
 		devices version"
 	local takes_value=" -S --socket --timeout --size --vectors --allow --uuid --listen --listen-mode
 		--listen-owner --shm --dir --file --memory-reserve --huge-pages --numa-node
 		--region-mode --max-peers --max-peers-per-uid --max-queue --stall-timeout --reason
-		--interval -w --write --count --duration "
+		--interval --every -w --write --count --duration "
 
 	COMPREPLY=()
 	cur=${COMP_WORDS[COMP_CWORD]}
@@ -53,7 +54,7 @@ _ivshmctl() {
 		mapfile -t COMPREPLY < <(compgen -W "$common ${options[$command]:-}" -- "$cur")
 	elif [[ -z $command ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
-	elif [[ $place == 0 && " show peers watch capture remove drain evict " == *" $command "* ]]; then
+	elif [[ $place == 0 && " show peers watch capture channels remove drain evict " == *" $command "* ]]; then
 		word=$("${COMP_WORDS[0]}" --timeout 2 ${socket:+--socket "$socket"} list --names 2>/dev/null)
 		mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
 	fi

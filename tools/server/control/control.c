@@ -12,10 +12,12 @@
 #include "methods.h"
 
 #include "service/service.h"
+#include "service/standard.h"
 
 #include "base/list.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,6 +128,19 @@ static void hub_event(void *data, const struct hub_event *event)
 
 /* ---- what the service asks for ---- */
 
+/* A descriptor of the answer's own: the region may go while nobody reads. */
+static json_t *attach(struct service_client *client, const struct answer *answer)
+{
+	const int fd = fcntl(answer->descriptor, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0) {
+		json_decref(answer->message);
+		return standard_refuse("ivshmem.Control.NotEnough", "no descriptor left for this");
+	}
+	service_attach(client, fd);
+	return answer->message;
+}
+
 static json_t *answer_call(struct service_client *base, const struct varlink_call *call)
 {
 	struct client *client = container_of(base, struct client, base);
@@ -141,6 +156,8 @@ static json_t *answer_call(struct service_client *base, const struct varlink_cal
 		capture_destroy(answer.capture);
 		return answer.message;
 	}
+	if (answer.descriptor >= 0)
+		return attach(base, &answer);
 	client->listing = answer.listing;
 	if (answer.capture)
 		begin_capture(control, client, answer.capture);

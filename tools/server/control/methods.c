@@ -227,6 +227,26 @@ static void watch(struct request *request)
 	request->answer->message = varlink_make_reply(describe_notice("watching", 0), true);
 }
 
+/* ---- to look into the memory ---- */
+
+static void open_memory(struct request *request)
+{
+	char name[HUB_NAME_SIZE];
+	take_name(request, "name", name);
+	struct hosted *hosted = is_right(request) ? find_region(request, name) : NULL;
+	if (!hosted)
+		return;
+	const int fd = hosted_read_only_fd(hosted);
+	if (fd < 0) {
+		refuse(request, CONTROL ".Impossible",
+			"this memory cannot be opened for reading alone");
+		return;
+	}
+	log_change(request, "looks into the memory of region %s", name);
+	request->answer->descriptor = fd;
+	reply(request, json_pack("{s:i}", "descriptor", 0));
+}
+
 /* ---- to change ---- */
 
 static void fail_create(struct request *request, const char *name, int error, const char *reason)
@@ -407,6 +427,7 @@ static const struct method {
 	{CONTROL ".DrainRegion", true, drain_region},
 	{CONTROL ".EvictPeer", true, evict_peer},
 	{CONTROL ".Reload", true, reload},
+	{CONTROL ".OpenMemory", true, open_memory},
 	{CONTROL ".Watch", false, watch},
 	{CONTROL ".ListDoorbells", false, list_doorbells},
 	{CONTROL ".Capture", false, capture},
@@ -453,7 +474,7 @@ void methods_call(struct methods *methods, struct caller *caller, const struct v
 	};
 	const struct method *method = find_method(call->method);
 
-	*answer = (struct answer){0};
+	*answer = (struct answer){.descriptor = -1};
 	if (!method)
 		answer->message = standard_call(&standard, call);
 	else if (call->upgrade)

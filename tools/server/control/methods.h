@@ -32,6 +32,7 @@ struct methods {
 
 struct answer {
 	json_t *message;            /* to be sent first; NULL without memory */
+	int descriptor;             /* goes with it; -1: none; the region's */
 	struct listing *listing;    /* what comes after it: listing_next(); NULL: nothing */
 	struct capture *capture;    /* or after it: all of this; NULL: nothing */
 	bool watch;                 /* or after it: what happens, */

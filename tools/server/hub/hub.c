@@ -363,6 +363,11 @@ const struct region_spec *hosted_spec(const struct hosted *hosted)
 	return &hosted->spec;
 }
 
+int hosted_read_only_fd(const struct hosted *hosted)
+{
+	return hosted->read_only_fd;
+}
+
 /* Who asks for it may be about to change something. */
 struct server *hosted_server(struct hosted *hosted)
 {

@@ -107,6 +107,9 @@ int hub_update(struct hosted *hosted, const struct region_spec *spec, char *reas
 
 const struct region_spec *hosted_spec(const struct hosted *hosted);
 struct server *hosted_server(struct hosted *hosted);
+
+/* A descriptor of the memory that cannot be written through, or -1; the region's. */
+int hosted_read_only_fd(const struct hosted *hosted);
 const struct region *hosted_region(const struct hosted *hosted);
 uint64_t hosted_created_ms(const struct hosted *hosted); /* wall clock */
 uint32_t hosted_generation(const struct hosted *hosted);
