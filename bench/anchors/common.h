@@ -4,12 +4,13 @@
  *
  * Each program is one repetition and prints one line a value,
  *
- *     NAME VALUE UNIT PLACE
+ *     NAME VALUE UNIT PLACE [disturbed]
  *
  * where PLACE is the cache-line round trip (ns) between the two CPUs, probed just before and just
  * after that test (the larger of both; 0: a test on one CPU). In a virtual machine the two CPUs may
  * share a core, a last-level cache or neither, and may be moved at any time, so values are only
- * comparable at equal place. bench/run interleaves repetitions and takes medians.
+ * comparable at equal place. "disturbed": somebody else had one of the CPUs meanwhile. bench/run
+ * interleaves repetitions and takes medians.
  *
  * Environment: CPU_A, CPU_B (default 0 and 1).
  */

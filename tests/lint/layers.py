@@ -43,6 +43,7 @@ ALLOWED = {
     "tools/server/metrics": ("hub/", "daemon/", "common/", "server/", "base/", "ivshmem/abi.h"),
     "tools/server": ("hub/", "control/", "metrics/", "daemon/", "common/", "server/", "region/",
                      "base/", "ivshmem/abi.h"),
+    "tools/bench": ("common/", "base/", "ivshmem/"),
     "tools/client": ("common/", "guest/", "base/", "ivshmem/"),
     "tools/device": ("service/", "daemon/", "varlink/", "common/", "vfio-user/", "client/", "wire/",
                      "region/", "base/", "ivshmem/"),
