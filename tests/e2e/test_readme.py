@@ -30,7 +30,7 @@ def test_two_commands_exist():
 def test_by_hand(tmp):
     """Server and two clients, each line as in README; only the places differ."""
     build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
-    lines = block_with("ivshmem-client").splitlines()
+    lines = block_with('write 0 "hello"').splitlines()
     assert lines[0].startswith("meson setup build && ninja -C build")
     # Three terminals, used one after another: what stays is in the background here.
     terminals = [line.split("#")[0].strip() for line in lines[1:]]
@@ -50,6 +50,19 @@ def test_by_hand(tmp):
     assert "68 65 6c 6c 6f" in run.stdout   # the second client reads what the first wrote
     assert "peer_id = 0 vectors = 2" in run.stdout   # and sees it
     assert "receive notification from peer_id=0 vector=0" in run.stdout   # and rings it
+
+
+def test_pipe(tmp):
+    """A file through the region of the server above; test_channel_guests.py has the guests'."""
+    build = os.environ.get("IVSHMEM_BUILD", str(ROOT / "build"))
+    script = "\n".join([
+        f"build/tools/server/ivshmem-server -F -S /tmp/iv.sock -n 2 2>{tmp}/log & server=$!",
+        f"until grep -q listening {tmp}/log; do sleep 0.05; done",
+        block_with("send <README.md"),
+        "kill $server && wait $server"])
+    script = script.replace("build/tools", f"{build}/tools").replace("/tmp/iv.", f"{tmp}/iv.")
+    subprocess.run(["bash", "-ec", script], cwd=ROOT, timeout=60, check=True)
+    assert (tmp / "iv.copy").read_bytes() == (ROOT / "README.md").read_bytes()
 
 
 def test_in_production(tmp):
