@@ -44,6 +44,11 @@ class KeptDevices(Kept):
     def starts(self):
         return len(re.findall(r"device0: listening on", self.log()))
 
+    def has_followed(self, pid):
+        """Whether another process serves since that one was killed."""
+        _, killed, log = self.log().rpartition(f"PID {pid} was killed")
+        return killed and "device0: listening on" in log
+
     def replace_worker(self):
         """Kill it, and wait until another one serves."""
         old, starts = self.workers(), self.starts()
@@ -65,12 +70,14 @@ class DeviceKiller(threading.Thread):
 
     def run(self):
         while self.times > 0 and not self.stopped and self.one.alive():
+            last = 0
             for _ in range(min(self.times, self.random.choice((1, 1, 2, 3)))):
                 time.sleep(self.random.choice((0, 0.001, 0.003, 0.01, 0.03)))
-                self.times -= self.one.kill_worker()
-            starts = self.one.starts()
+                pid = self.one.kill_worker()
+                self.times -= pid not in (0, last)
+                last = pid or last
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: self.one.starts() > starts, "a start", PATIENCE)
+                wait_until(lambda: not last or self.one.has_followed(last), "another", PATIENCE)
 
     def stop(self):
         """That is enough."""

@@ -40,12 +40,12 @@ class Kept(Daemon):
         return [int(word) for word in path.read_text(encoding="ascii").split()]
 
     def kill_worker(self):
-        """Kill the server in whatever it is doing; False if there is none just now."""
+        """Kill the server in whatever it is doing; its PID, 0 if there is none just now."""
         for pid in self.workers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                return True
-        return False
+                return pid
+        return 0
 
     def replace_worker(self):
         """Kill it, and wait until another one serves."""
