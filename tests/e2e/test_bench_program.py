@@ -6,6 +6,7 @@ each shape and size is there, once, with times that can be.
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -13,7 +14,7 @@ from conftest import TIMEOUT, ended_with_test, find_program, kill
 
 pytestmark = pytest.mark.ours
 
-SHAPES = {"stream", "call", "latest"}
+SHAPES = {"stream", "gather", "call", "latest"}
 OPTIONS = ["--json", "--ms", "1", "--sizes", "8,4K"]
 
 
@@ -27,7 +28,7 @@ def check(text, waits):
         (wait, shape, size) for wait in waits for shape in SHAPES for size in (8, 4096))
     for result in results:
         assert 0 < result["median_us"] <= result["p99_us"]
-        assert ("rate" in result) == (result["shape"] == "stream")
+        assert ("rate" in result) == (result["shape"] in ("stream", "gather"))
         assert result.get("rate", 1) > 0
 
 
@@ -51,6 +52,20 @@ def test_two_commands_whoever_comes_first(server, start):
     again = subprocess.run(bench("run", uri), stdout=subprocess.PIPE, text=True,
                            timeout=TIMEOUT, check=True)
     check(again.stdout, ["adaptive"])
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_killed_in_the_middle(server, start, shape):
+    """The next one is served, whatever the one before has left."""
+    uri = f"unix:{server(size='4M').socket}"
+    start(bench("serve", uri))
+    one = bench("run", "--shape", shape, uri)
+    for busy in 0.05, 0.1:
+        killed = start([*one, "--ms", "5000"], stdout=subprocess.DEVNULL)
+        time.sleep(busy)
+        kill(killed)
+        again = subprocess.run(one, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
+        assert len(again.stdout.splitlines()) == 2
 
 
 def test_no_server_to_start_is_said():

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define PROGRAM "ivshmem-bench"
+#define LANES   4 /* of the gather */
 
 /* What `run` asks of `serve`, the message before those that are measured. */
 enum task {
@@ -19,7 +20,7 @@ enum task {
 
 struct order {
 	uint32_t task, shape, size;
-	uint32_t turn; /* of the first message, for shapes in which one can be missed */
+	uint32_t turn; /* of the first message, for shapes where one can be missed or be left */
 	uint64_t count;
 };
 
@@ -29,9 +30,13 @@ struct side {
 	uint32_t largest; /* bytes of a message of a stream */
 	unsigned char *bytes;
 	uint32_t turn;
+	bool obeys; /* `serve` carries an order out */
 
 	struct ivshmem_sender *sender;
 	struct ivshmem_receiver *receiver;
+	struct ivshmem_sender *lanes[LANES]; /* of `run` */
+	unsigned next_lane;
+	struct ivshmem_gatherer *gatherer;   /* of `serve` */
 	struct ivshmem_caller *caller;       /* of `run` */
 	struct ivshmem_responder *responder; /* of `serve` */
 	struct ivshmem_setter *setter;
@@ -60,6 +65,9 @@ extern const size_t n_shapes;
  * ivshmem_channel_options. 0, or -1 after having said what is wrong. */
 int side_open(struct side *side, const char *uri, uint32_t offset, int spin_us, bool serves);
 void side_close(struct side *side);
+
+/* Others come, go and are cut off between two measurements; that is not an error of this one. */
+bool side_is_news(int error);
 
 /* A message of the stream, whatever happens to the other side meanwhile. */
 int side_send(struct side *side, const void *bytes, uint32_t size);

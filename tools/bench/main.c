@@ -35,7 +35,7 @@ static const struct option_def options[] = {
 	{OPT_OFFSET, "offset", "BYTES", "of the directory of channels (default: 4096)", NULL},
 	{OPT_SERVER, "server", "PROGRAM",
 		"what to start when there is no URI (default: ivshmem-server)", NULL},
-	{OPT_SHAPE, "shape", "NAME", "only this one: stream, call or latest", NULL},
+	{OPT_SHAPE, "shape", "NAME", "only this one: stream, gather, call or latest", NULL},
 	{OPT_SIZES, "sizes", "LIST", "bytes of the messages, with commas (default: 8 to 1M)", NULL},
 	{OPT_WAIT, "wait", "spin|sleep|adaptive",
 		"how this side waits: looking all the time, asleep until it is rung, or looking "

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Theory of operation. `run` tells `serve` through the stream what comes, and how often; then come
- * the messages that are measured. Times are of `run` alone, so the two need no common clock: a
- * round trip, and for rates from the first message until the answer to the last one.
+ * Theory of operation. `run` tells `serve` through the stream what comes, and how often; `serve`
+ * gives that back, so that nothing of it meets a `serve` that is still with a `run` that was
+ * killed; then come the messages that are measured. Times are of `run` alone, so the two need no
+ * common clock: a round trip, and for rates from the first message until the answer to the last
+ * one.
  */
 #include "bench.h"
 
@@ -29,16 +31,27 @@ static int give_order(
 	side->turn = (uint32_t)clock_ns();
 	const struct order order = {
 		.task = task, .shape = shape, .size = size, .turn = side->turn, .count = count};
-	return side_send(side, &order, sizeof(order));
+	struct order echo = {0};
+	int result = side_send(side, &order, sizeof(order));
+
+	/* Other messages are for a `run` that was killed. */
+	while (result >= 0 && memcmp(&echo, &order, sizeof(echo)) != 0) {
+		result = side_receive(side, side->bytes, side->largest);
+		if (result == (int)sizeof(echo))
+			memcpy(&echo, side->bytes, sizeof(echo));
+	}
+	return result < 0 ? -1 : 0;
 }
 
 /* ---- serve ---- */
 
-static int obey(struct side *side, const struct order *order)
+static int carry_out(struct side *side, const struct order *order)
 {
 	const struct shape *shape = &shapes[order->shape];
 
 	side->turn = order->turn;
+	if (side_send(side, order, sizeof(*order)) < 0)
+		return -1;
 	for (uint64_t i = 0; i < order->count; i++) {
 		int result = order->task == TASK_ANSWER ? shape->answer(side, order->size)
 							: shape->absorb(side);
@@ -46,6 +59,15 @@ static int obey(struct side *side, const struct order *order)
 			return -1;
 	}
 	return order->task == TASK_ABSORB ? side_send(side, side->bytes, 1) : 0;
+}
+
+/* Who gave the order may be killed meanwhile: then the next one has its turn. */
+static int obey(struct side *side, const struct order *order)
+{
+	side->obeys = true;
+	int err = carry_out(side, order);
+	side->obeys = false;
+	return err < 0 && (side_is_news(errno) || errno == ETIMEDOUT) ? 0 : err;
 }
 
 static bool makes_sense(const struct side *side, const struct order *order, int size)
