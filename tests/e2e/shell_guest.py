@@ -28,7 +28,7 @@ TICKS = 100  # of /proc/PID/stat in a second, on all of these kernels
 
 # Of the build directory of static programs.
 PROGRAMS = ["tools/client/ivshmem-client", "examples/hello-guest", "tests/guest/talk-host",
-            "tests/guest/waiters", "tests/guest/chain"]
+            "tests/guest/waiters", "tests/guest/chain", "tools/bench/ivshmem-bench"]
 
 # What is loaded before a driver, where a kernel has it as a module.
 NEEDS = {
