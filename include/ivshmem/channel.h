@@ -30,7 +30,8 @@
  * keep it coherent: between processes, guests with a write-back BAR, and cores of one chip. Where
  * the compiler has none of that size without a library (Cortex-M0), or says so itself
  * (IVSHMEM_CHANNEL_DEVICE_MEMORY, for a BAR mapped as a device's memory or write-combining), it is
- * one barrier for all, that of <ivshmem/mmio.h>.
+ * one barrier for all, that of <ivshmem/mmio.h>. Who knows of a machine in which the compiler's
+ * fence does nothing defines IVSHMEM_CHANNEL_FENCE, a function (docs/channel.md, section 8).
  */
 #ifndef IVSHMEM_CHANNEL_H
 #define IVSHMEM_CHANNEL_H
@@ -258,7 +259,11 @@ static inline void ivshmem_channel_release(volatile uint32_t *word, uint32_t val
 
 static inline void ivshmem_channel_fence(void)
 {
+#ifdef IVSHMEM_CHANNEL_FENCE
+	IVSHMEM_CHANNEL_FENCE();
+#else
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
 }
 
 static inline void ivshmem_channel_order(void)

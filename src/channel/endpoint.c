@@ -35,6 +35,7 @@
 #define SPIN_LOOKS       32 /* between two looks at the clock */
 #define LOOK_AGAIN_MS    10 /* for a directory */
 #define NAP_MS           1  /* where nobody can be rung, as with shm: and file: */
+#define FENCE_MS         1  /* longer than any processor keeps a store to itself */
 #define NOBODY_MS        1000
 #define TOLD_MS          10 /* for a newcomer to be told who is there */
 #define TOLD_ROUNDS      64 /* of ivshmem_dispatch(): more than there can be peers */
@@ -58,6 +59,7 @@ static int find(struct ivshmem_peer *peer, const char *name, uint32_t offset,
 	uint64_t size;
 	const void *region = ivshmem_region(peer, &size);
 
+	channel_fence_init();
 	if (offset == 0)
 		offset = ivshmem_channels_at(region, (size_t)size);
 	enum ivshmem_channel_error error = (enum ivshmem_channel_error)ivshmem_channel_find(

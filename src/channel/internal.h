@@ -3,6 +3,8 @@
 #ifndef CHANNEL_INTERNAL_H
 #define CHANNEL_INTERNAL_H
 
+#include "channel/fence.h"
+
 #include <ivshmem/channels.h>
 
 #include <stdbool.h>

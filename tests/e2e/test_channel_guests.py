@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 ivshmem-client send and recv between two virtual machines: README's example, and what becomes of it
-when one of the two is killed. Between processes of a host: test_channel_pipe.py.
+when one of the two is killed; and ivshmem-bench. Between processes of a host:
+test_channel_pipe.py, test_bench_program.py.
 """
 
 import re
@@ -61,6 +62,20 @@ def test_tar(pair):
     assert sending.wait()[0] == 0
     both = sender.run("(tar c folder; tar c folder) | md5sum")
     assert receiver.run("md5sum </tar") == both
+
+
+def test_bench(pair, pytestconfig):
+    """
+    Between guests of one emulated processor, in which the compiler's fence does nothing: of a
+    thousand rounds some slept for ever before src/channel/fence.h.
+    """
+    sender, receiver = pair
+    serving = receiver.start("ivshmem-bench serve auto:")
+    assert serving.pid
+    for _ in range(300 if pytestconfig.getoption("--long") else 15):
+        output = sender.run("ivshmem-bench --shape stream --sizes 8,1K --ms 30 run auto:")
+    assert [line.split()[:3] for line in output.splitlines()[1:]] == [
+        ["adaptive", "stream", "8"], ["adaptive", "stream", "1024"]]
 
 
 @pytest.mark.long
