@@ -4,6 +4,7 @@
 #include "region/region.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,12 @@ static void plain_close(struct ivshmem_peer *peer)
 	free(peer);
 }
 
-/* Nothing ever happens here, but callers may rely on the time to pass. */
+/* Nothing ever happens here, but callers may rely on the time to pass. Not epoll_wait(): that may
+ * return EINTR for a signal that is ignored, as SIGCHLD mostly is. */
 static int plain_dispatch(struct ivshmem_peer *peer, int timeout_ms)
 {
-	struct epoll_event event;
-	return epoll_wait(peer->loop_fd, &event, 1, timeout_ms) < 0 ? -errno : 0;
+	struct pollfd event = {.fd = peer->loop_fd, .events = POLLIN};
+	return poll(&event, 1, timeout_ms) < 0 ? -errno : 0;
 }
 
 static const struct peer_ops plain_ops = {
