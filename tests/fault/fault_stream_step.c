@@ -17,8 +17,11 @@
 #include <unistd.h>
 
 #define MESSAGES 60u
-#define LATER    5u  /* messages of the next life */
-#define TURN     400 /* instructions, about, after which the parent has its turn */
+#define LATER    5u /* messages of the next life */
+
+/* Instructions, about, after which the parent has its turn; $STEP_TURN for other ways of the two
+ * past each other. */
+static unsigned turn = 400;
 
 static struct lane *lane; /* that the two share */
 static struct lane copy;  /* what a kill leaves */
@@ -132,13 +135,14 @@ static void test_writer_killed(void **state)
 			check_next_writer(&reader, expected);
 			kills++;
 		}
-		if (i % TURN == 0 && (number = receive(lane, &reader, &begins)) >= 0)
+		if (i % turn == 0 && (number = receive(lane, &reader, &begins)) >= 0)
 			assert_int_equal(number, expected++);
 	}
 	while ((number = receive(lane, &reader, &begins)) >= 0)
 		assert_int_equal(number, expected++);
 	assert_int_equal(expected, MESSAGES);
 	assert_true(kills > 300);
+	print_message("writer: %u kills\n", kills);
 }
 
 /* ---- the reader is killed ---- */
@@ -199,7 +203,7 @@ static void test_reader_killed(void **state)
 		read_all();
 	assert_true(traced_begin(&pid));
 	for (unsigned i = 0; traced_go(&pid, PTRACE_SINGLESTEP); i++) {
-		if (i % TURN == 0 && sent < MESSAGES) {
+		if (i % turn == 0 && sent < MESSAGES) {
 			lane_message(lane, bytes, sent);
 			sent += ivshmem_stream_write(&writer, bytes, lane_size(lane, sent), sent) ==
 				IVSHMEM_STREAM_OK;
@@ -211,12 +215,17 @@ static void test_reader_killed(void **state)
 	}
 	assert_int_equal(sent, MESSAGES);
 	assert_true(kills > 50);
+	print_message("reader: %u kills\n", kills);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(test_writer_killed), TEST(test_reader_killed)};
 
+	const char *given = getenv("STEP_TURN");
+
+	if (given)
+		turn = (unsigned)strtoul(given, NULL, 10);
 	lane = mmap(NULL, sizeof(*lane), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return lane == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }
