@@ -130,8 +130,12 @@ static int make_listener(struct hosted *hosted, char *reason)
 	};
 
 	configure_listener(hosted, &config);
-	if (keeping_take_listener(hosted) ||
-		listener_open(&hosted->listener, &config, &log.log) == 0) {
+	bool listens = keeping_take_listener(hosted) ||
+		listener_open(&hosted->listener, &config, &log.log) == 0;
+	/* What is in the way may be left of a region that was renamed. */
+	if (!listens && keeping_settle(hosted->hub) > 0)
+		listens = listener_open(&hosted->listener, &config, &log.log) == 0;
+	if (listens) {
 		hosted->life.device = hosted->listener.device;
 		hosted->life.inode = hosted->listener.inode;
 		return 0;

@@ -37,8 +37,8 @@ void keeping_name_vectors(
 /* All regions that an earlier process has left, into the hub. 0 or -errno, having said why. */
 int keeping_resume(struct hub *hub);
 
-/* All that is wanted is there: let go of what nobody has wanted. */
-void keeping_settle(struct hub *hub);
+/* All that is wanted is there: let go of what nobody has wanted. Returns how many names. */
+size_t keeping_settle(struct hub *hub);
 
 /* Take connections from the keeper as they come. 0 or -errno. */
 int keeping_listen(struct hub *hub);

@@ -298,13 +298,35 @@ static int resume_region(const struct share *share)
 
 /* ---- all ---- */
 
+static bool is_listener(const struct held *held)
+{
+	return strcmp(held->part, "listen") == 0;
+}
+
+/* The holder has it open for a moment yet, so its file would look like that of another server to a
+ * region that is created now. */
+static void end_listener(int fd)
+{
+	char path[LISTENER_PATH_SIZE];
+	struct listener listener;
+
+	if (listener_name(fd, path) && listener_adopt(&listener, fd, path))
+		listener_close(&listener);
+	else
+		close(fd);
+}
+
 /* What belongs to no region: one that was just coming or going. */
 static void let_go(struct hub *hub, const struct held *held)
 {
 	int *fds = calloc(held->n, sizeof(*fds));
 	int n = fds ? keep_take(hub->keep, held->name, fds, held->n) : 0;
-	for (int i = 0; i < n; i++)
-		close(fds[i]);
+	for (int i = 0; i < n; i++) {
+		if (is_listener(held))
+			end_listener(fds[i]);
+		else
+			close(fds[i]);
+	}
 	free(fds);
 	keep_drop(hub->keep, held->name);
 }
@@ -333,24 +355,24 @@ static int resume_all(struct hub *hub, struct holdings *all)
 		return error;
 	}
 	for (size_t i = 0; i < all->n; i++) {
-		bool is_listener = strcmp(all->held[i].part, "listen") == 0;
-		if (!all->held[i].taken && !is_listener) /* that may be wanted yet */
+		if (!all->held[i].taken && !is_listener(&all->held[i])) /* that may be wanted yet */
 			let_go(hub, &all->held[i]);
 	}
 	return 0;
 }
 
 /* With systemd these are the unit's, and not ours to judge. */
-void keeping_settle(struct hub *hub)
+size_t keeping_settle(struct hub *hub)
 {
 	struct holdings all = {0};
 
 	if (hub->holder != KEEP_KEEPER)
-		return;
+		return 0;
 	keep_visit(hub->keep, note_name, &all);
 	for (size_t i = 0; i < all.n; i++)
 		let_go(hub, &all.held[i]);
 	free(all.held);
+	return all.n;
 }
 
 int keeping_resume(struct hub *hub)
