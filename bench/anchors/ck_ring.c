@@ -87,19 +87,9 @@ int main(void)
 	struct pair pair = {make_ring(), make_ring()};
 
 	pin(cpu_a());
-	test_begin();
-	pid_t other = spawn(cpu_b(), answer, &pair);
-	const double time = trip_of(trip, &pair, 16);
-	reap(other);
-	test_end();
-	emit("ck_ring.trip", time, "ns");
+	print_trip("ck_ring.trip", answer, trip, &pair, 16);
 
 	pair.there = make_ring();
-	test_begin();
-	other = spawn(cpu_b(), produce, &pair);
-	const double rate = rate_of(consume, &pair, 512);
-	reap(other);
-	test_end();
-	emit("ck_ring.rate.1", rate, "messages/s");
+	print_rate("ck_ring.rate.1", produce, consume, &pair, 512);
 	return 0;
 }

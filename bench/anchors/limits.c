@@ -70,12 +70,7 @@ static void measure_line(void)
 {
 	struct lines *lines = shared_alloc(sizeof(*lines));
 
-	test_begin();
-	pid_t other = spawn(cpu_b(), return_line, lines);
-	const double trip = trip_of(send_line, lines, 64);
-	reap(other);
-	test_end();
-	emit("line.trip", trip, "ns");
+	print_trip("line.trip", return_line, send_line, lines, 64);
 }
 
 /* ---- lines through a ring of 64 KiB, index for each 32 ---- */
@@ -119,12 +114,7 @@ static void measure_lines(void)
 {
 	struct ring *ring = shared_alloc(sizeof(*ring));
 
-	test_begin();
-	pid_t other = spawn(cpu_b(), put_lines, ring);
-	const double rate = rate_of(take_lines, ring, 32);
-	reap(other);
-	test_end();
-	emit("line.rate", rate, "messages/s");
+	print_rate("line.rate", put_lines, take_lines, ring, 32);
 }
 
 /* ---- slots: a line with a flag, then the message ---- */
@@ -178,12 +168,7 @@ static void measure_slots(const char *name, size_t size, size_t ring)
 
 	slots.count = (unsigned)(ring / slots.stride);
 	slots.memory = shared_alloc(ring);
-	test_begin();
-	pid_t other = spawn(cpu_b(), fill_slots, &slots);
-	const double rate = rate_of(empty_slot, &slots, 8);
-	reap(other);
-	test_end();
-	emit(name, rate, "messages/s");
+	print_rate(name, fill_slots, empty_slot, &slots, 8);
 }
 
 /* ---- a seqpacket socket ---- */

@@ -97,27 +97,12 @@ int main(void)
 	struct pair pair = {make_ring(), make_ring()};
 
 	pin(cpu_a());
-	test_begin();
-	pid_t other = spawn(cpu_b(), answer, &pair);
-	const double time = trip_of(trip, &pair, 16);
-	reap(other);
-	test_end();
-	emit("rte_ring.trip", time, "ns");
+	print_trip("rte_ring.trip", answer, trip, &pair, 16);
 
 	pair.there = make_ring();
-	test_begin();
-	other = spawn(cpu_b(), produce_1, &pair);
-	double rate = rate_of(consume_1, &pair, 512);
-	reap(other);
-	test_end();
-	emit("rte_ring.rate.1", rate, "messages/s");
+	print_rate("rte_ring.rate.1", produce_1, consume_1, &pair, 512);
 
 	pair.there = make_ring();
-	test_begin();
-	other = spawn(cpu_b(), produce_bulk, &pair);
-	rate = rate_of(consume_bulk, &pair, 128);
-	reap(other);
-	test_end();
-	emit("rte_ring.rate.32", rate, "messages/s");
+	print_rate("rte_ring.rate.32", produce_bulk, consume_bulk, &pair, 128);
 	return 0;
 }

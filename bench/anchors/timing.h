@@ -55,4 +55,27 @@ __attribute__((always_inline)) static inline double trip_of(
 	return (double)quantile(times, n, 0.5);
 }
 
+/* The round trip, or the rate, between other(data) on the other CPU and us. Prints it by `name`. */
+__attribute__((always_inline)) static inline void print_trip(const char *name,
+	void (*other)(void *data), void (*trip)(void *data), void *data, unsigned each)
+{
+	test_begin();
+	pid_t pid = spawn(cpu_b(), other, data);
+	const double time = trip_of(trip, data, each);
+	reap(pid);
+	test_end();
+	emit(name, time, "ns");
+}
+
+__attribute__((always_inline)) static inline void print_rate(const char *name,
+	void (*other)(void *data), unsigned (*take)(void *data), void *data, unsigned each)
+{
+	test_begin();
+	pid_t pid = spawn(cpu_b(), other, data);
+	const double rate = rate_of(take, data, each);
+	reap(pid);
+	test_end();
+	emit(name, rate, "messages/s");
+}
+
 #endif

@@ -437,6 +437,19 @@ static void assert_call_gets(struct waiting *waiting, const char *text)
 	assert_string_equal(waiting->reply, text);
 }
 
+/* The caller asks, and gets this. */
+static void assert_answers(
+	struct ivshmem_responder *responder, struct ivshmem_caller *caller, const char *text)
+{
+	struct ivshmem_request request;
+	struct waiting waiting;
+
+	begin_call(&waiting, caller);
+	assert_requested(responder, "ask", 0, &request);
+	assert_int_equal(reply(responder, &request, text), 0);
+	assert_call_gets(&waiting, text);
+}
+
 static void test_responder_dies(void **state)
 {
 	struct ivshmem_request request;
@@ -457,10 +470,7 @@ static void test_responder_dies(void **state)
 	scripted_say(&servers[0], SERVER, bells[SERVER]);
 	assert_requested(next, "told once", 0, &request);
 	assert_no_request(next, ETIMEDOUT);
-	begin_call(&waiting, caller);
-	assert_requested(next, "ask", 0, &request);
-	assert_int_equal(reply(next, &request, "here again"), 0);
-	assert_call_gets(&waiting, "here again");
+	assert_answers(next, caller, "here again");
 	ivshmem_caller_close(caller);
 	ivshmem_responder_close(next);
 	ivshmem_responder_close(responder);
@@ -587,34 +597,24 @@ static void test_lies(void **state)
 {
 	volatile struct ivshmem_channel_slot *replies = slot_of(1, IVSHMEM_LANE_WRITER);
 	struct ivshmem_request request;
-	struct waiting waiting;
 	(void)state;
 
 	struct ivshmem_caller *caller = caller_of(0, 0);
 	struct ivshmem_responder *responder = responder_of(SERVER);
-	begin_call(&waiting, caller);
-	assert_requested(responder, "ask", 0, &request);
-	assert_int_equal(reply(responder, &request, "true"), 0);
-	assert_call_gets(&waiting, "true");
+	assert_answers(responder, caller, "true");
 
 	replies->position = ivshmem_channel_le(1u << 20);
 	assert_fails(caller, "what", EPROTO, LONG_MS);
 	assert_fails(caller, "what", EPROTO, LONG_MS);
 	struct ivshmem_responder *next = responder_of(SERVER);
-	begin_call(&waiting, caller);
-	assert_requested(next, "ask", 0, &request);
-	assert_int_equal(reply(next, &request, "true again"), 0);
-	assert_call_gets(&waiting, "true again");
+	assert_answers(next, caller, "true again");
 
 	/* Replies that nobody has asked for, as many as one likes. */
 	for (unsigned i = 0; i < 300; i++) {
 		request.tag = 1000000 + i;
 		reply(next, &request, "spam");
 	}
-	begin_call(&waiting, caller);
-	assert_requested(next, "ask", 0, &request);
-	assert_int_equal(reply(next, &request, "and true"), 0);
-	assert_call_gets(&waiting, "and true");
+	assert_answers(next, caller, "and true");
 	ivshmem_caller_close(caller);
 	ivshmem_responder_close(next);
 	ivshmem_responder_close(responder);
