@@ -272,6 +272,15 @@ def test_end_by_a_signal(plain, attach, number):
         vmm.position()
 
 
+def test_impatience_does_not_make_the_end_unclean(plain):
+    for _ in range(10):
+        one = plain()
+        while one.process.poll() is None:
+            one.process.terminate()
+        assert one.stop() == 0
+        assert not os.path.exists(one.socket)
+
+
 def test_socket_permission_and_owner(plain):
     assert stat.S_IMODE(os.stat(plain().socket).st_mode) == 0o600
 

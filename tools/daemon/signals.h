@@ -15,7 +15,8 @@ struct signals {
 
 /*
  * Hold them back until signals_start(): a daemon that is killed while it starts would leave what it
- * has made behind. Call before anything is created. Also ignores SIGPIPE.
+ * has made behind, and so would one that is told once more while it ends. Call before anything is
+ * created, and when the loop has ended. Also ignores SIGPIPE.
  */
 void signals_hold(void);
 

@@ -124,6 +124,7 @@ static void serve(struct loop *loop, struct startup *startup)
 	startup_ready(startup);
 	holding_ready(loop->holding);
 	uv_run(&loop->uv, UV_RUN_DEFAULT);
+	signals_hold(); /* another one changes nothing */
 	if (holding_holder(loop->holding) == KEEP_SYSTEMD)
 		leave_it_held(EXIT_SUCCESS);
 }

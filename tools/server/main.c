@@ -210,6 +210,7 @@ static void serve(struct service *service)
 	hub_ready(service->hub);
 	startup_ready(service->startup);
 	uv_run(&service->loop, UV_RUN_DEFAULT);
+	signals_hold(); /* another one changes nothing */
 	hub_get_totals(service->hub, &stats);
 	log_info(service->log,
 		"ended: %llu peers joined, %llu evicted, %llu refused, %llu messages sent",
