@@ -343,6 +343,24 @@ def test_upgrade_with_another_device(server, replaceable, vmm, tmp):
         machines[1].position()
 
 
+def test_upgrade_with_a_device_of_another_name(server, replaceable, vmm, tmp):
+    """Which is another device, in the place of the one before."""
+    target = server(vectors=2)
+
+    def device(name):
+        return ["--device", device_spec(tmp / "d0", id=name, type="doorbell",
+                                        server=target.socket, vectors=2)]
+
+    one = replaceable([str(tmp / "d0")], device("old"))
+    before = vmm(Qemu, one.socket).boot(2)
+    replaceable.change(device("new"))
+    os.kill(one.pid, signal.SIGHUP)
+    one.wait_log(r"new: listening on .*/d0", PATIENCE)
+    check_view(target, [vmm(Qemu, one.socket).boot(2)], 2)
+    with pytest.raises((OSError, ProtocolError)):
+        before.position()
+
+
 def test_upgrade_with_a_device_that_cannot_be(server, replaceable, vmm, tmp):
     """A new one in front of others, whose guests are in: it is left out, and they go on."""
     target = server(vectors=2)

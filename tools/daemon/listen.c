@@ -246,3 +246,14 @@ void listener_close(struct listener *listener)
 	close(listener->fd);
 	listener->fd = -1;
 }
+
+void listener_discard(int fd)
+{
+	char path[LISTENER_PATH_SIZE];
+	struct listener listener;
+
+	if (listener_name(fd, path) && listener_adopt(&listener, fd, path))
+		listener_close(&listener);
+	else
+		close(fd);
+}

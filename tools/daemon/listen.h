@@ -49,4 +49,10 @@ int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid
 /* Stop listening and remove the socket, if it is still ours. Safe twice. */
 void listener_close(struct listener *listener);
 
+/*
+ * Let go of a socket that another process of ours has opened and nobody wants, and of its file:
+ * while a holder has it open, that would look like the socket of a program that lives.
+ */
+void listener_discard(int fd);
+
 #endif

@@ -7,6 +7,7 @@
 #include "holding.h"
 
 #include "base/parse.h"
+#include "daemon/listen.h"
 #include "region/region.h"
 
 #include <errno.h>
@@ -264,6 +265,42 @@ static void let_go(struct holding *holding, const char *device, size_t n_parts)
 void holding_forget_parts(struct holding *holding, const char *device)
 {
 	let_go(holding, device, N_BEGINNING);
+}
+
+struct listener_search {
+	bool (*is_wanted)(const void *data, const char *device);
+	const void *data;
+	char name[KEEP_NAME_SIZE]; /* empty: none */
+};
+
+static bool find_unwanted_listener(void *data, const char *name, size_t n)
+{
+	struct listener_search *search = data;
+	uint64_t number;
+
+	if (n != 1 || !is_of(name, "listen", NULL, &number) ||
+		search->is_wanted(search->data, strchr(name, '.') + 1))
+		return true;
+	snprintf(search->name, sizeof(search->name), "%s", name);
+	return false;
+}
+
+void holding_discard_listeners(struct holding *holding,
+	bool (*is_wanted)(const void *data, const char *device), const void *data)
+{
+	for (;;) {
+		struct listener_search search = {.is_wanted = is_wanted, .data = data};
+		int fd = -1;
+
+		lock(holding);
+		keep_visit(holding->keep, find_unwanted_listener, &search);
+		if (search.name[0] && keep_take(holding->keep, search.name, &fd, 1) == 1)
+			keep_drop(holding->keep, search.name);
+		unlock(holding);
+		if (fd < 0)
+			return;
+		listener_discard(fd);
+	}
 }
 
 void holding_settle(struct holding *holding)

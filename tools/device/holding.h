@@ -61,6 +61,13 @@ bool holding_has_devices(struct holding *holding);
 /* Let go of what a beginning of a device has left, but for its listening socket. */
 void holding_forget_parts(struct holding *holding, const char *device);
 
+/*
+ * Let go of the listening sockets of devices that are not wanted, so that another may have their
+ * place. What else they have left stays held until holding_settle().
+ */
+void holding_discard_listeners(struct holding *holding,
+	bool (*is_wanted)(const void *data, const char *device), const void *data);
+
 /* Every device has taken what it wants: let go of the rest. */
 void holding_settle(struct holding *holding);
 

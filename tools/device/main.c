@@ -79,6 +79,16 @@ static void describe(const struct slot *slot, struct log *log)
 		ivshmem_pci_has_intx(function->pci) ? ", INTx" : "");
 }
 
+static bool is_configured(const void *data, const char *device)
+{
+	const struct config *config = data;
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		if (strcmp(config->devices[i]->name, device) == 0)
+			return true;
+	return false;
+}
+
 /*
  * Who starts us sees what is wrong with a device. At a restart guests are in, with others: those go
  * on without the new one.
@@ -96,6 +106,7 @@ static int open_slots(struct process *process)
 	};
 	int result = 0;
 
+	holding_discard_listeners(process->holding, is_configured, config);
 	for (size_t i = 0; i < config->n_devices && result == 0; i++) {
 		struct device_spec *spec = config->devices[i];
 		result = slot_open(&process->slots[process->n], spec, &opening);

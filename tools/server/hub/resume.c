@@ -303,19 +303,6 @@ static bool is_listener(const struct held *held)
 	return strcmp(held->part, "listen") == 0;
 }
 
-/* The holder has it open for a moment yet, so its file would look like that of another server to a
- * region that is created now. */
-static void end_listener(int fd)
-{
-	char path[LISTENER_PATH_SIZE];
-	struct listener listener;
-
-	if (listener_name(fd, path) && listener_adopt(&listener, fd, path))
-		listener_close(&listener);
-	else
-		close(fd);
-}
-
 /* What belongs to no region: one that was just coming or going. */
 static void let_go(struct hub *hub, const struct held *held)
 {
@@ -323,7 +310,7 @@ static void let_go(struct hub *hub, const struct held *held)
 	int n = fds ? keep_take(hub->keep, held->name, fds, held->n) : 0;
 	for (int i = 0; i < n; i++) {
 		if (is_listener(held))
-			end_listener(fds[i]);
+			listener_discard(fds[i]);
 		else
 			close(fds[i]);
 	}
