@@ -520,8 +520,9 @@ ONLY_SLEEP = "vectors = 1\n" + allow(executable=SLEEP)
 
 def test_executable_is_that_of_the_process(regions):
     target = regions(frames=ONLY_SLEEP)
+    # Not recv(): whether that waits both sides of a fork decide.
     child, sock = connect_in_child(target.socket, READER,
-                                   lambda sock: sock.recv(1, socket.MSG_PEEK) and None)
+                                   lambda sock: wire.select_readable(sock, wire.TIMEOUT))
     with sock:
         assert first_number(sock) < 0
     assert exit_of(child) == 0  # it has lived until it had an answer
