@@ -518,9 +518,11 @@ def test_lost_server_stays_lost(server, keep, vmm):
     target.kill()
     one.wait_log("device1: the server is gone", PATIENCE)
     game = Game(*machines, 1)
-    for _ in range(3):
+    for restarts in (1, 2, 3):
         one.replace_worker()
         game.wait_turns(20)
+        wait_until(lambda n=restarts: one.log().count("device1: the server is gone") == n + 1,
+                   "the device to say so once more", PATIENCE)
     game.end()
     assert one.log().count("device1: the server is gone") == 4
 
