@@ -358,8 +358,13 @@ def test_devices_survive_the_server(server, device, attach, join, spec, processe
     first.ring(host.id, 1)
     assert rung(host) == {1: 1}
     exchange(first, second, MIB)
-    text = "".join({target.log_path: target.log() for target, _ in targets}.values())
-    assert len(re.findall("server is gone", text)) == 2, "one line for each device"
+
+    def lines():
+        text = "".join({target.log_path: target.log() for target, _ in targets}.values())
+        return len(re.findall("server is gone", text))
+
+    wait_until(lambda: lines() >= 2, "each device to say so")
+    assert lines() == 2, "one line for each device"
 
 
 def test_late_server(server, device, attach, join, spec, tmp):

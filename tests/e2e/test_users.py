@@ -88,9 +88,10 @@ def test_queues_that_nobody_reads(regions, enter):
     reason = (rf"a: peer (\d+) left: evicted: it has read nothing for \d+ ms, .* uid {UID} takes "
               r"\d+ bytes \(--max-queue-bytes-per-uid\)")
     wait_until(lambda: len(re.findall(reason, target.log())) >= 2, "two to be evicted")
-    gone = {int(number) for number in re.findall(reason, target.log())}
+    log = target.log()
+    gone = {int(number) for number in re.findall(reason, log)}
     assert gone < {peer.id for peer in sleepers}
-    assert len(re.findall("evicted", target.log())) == len(gone)
+    assert len(re.findall("evicted", log)) == len(gone)
     for peer in present:
         peer.pump(lambda p: not gone & set(p.peers), "their departure")
         assert {other.id for other in present} <= {peer.id, *peer.peers}
