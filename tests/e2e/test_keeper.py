@@ -37,9 +37,12 @@ class Client:
         self.sock.close()
 
     def request(self, word):
-        """Send it once and return the answer."""
+        """Send it once and return the answer; those to what ask() has repeated may come before."""
         self.sock.send(word.encode())
-        return self.receive(TIMEOUT)
+        answer = self.receive(TIMEOUT)
+        while answer and answer.startswith("id") and not answer.startswith(word):
+            answer = self.receive(TIMEOUT)
+        return answer
 
     def receive(self, timeout):
         if not select.select([self.sock], [], [], timeout)[0]:
@@ -385,6 +388,18 @@ def test_clean_end(keeper, number):
     while answer := client.sock.recv(100):
         assert answer.startswith(b"id")  # to what was asked twice
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_end_while_the_worker_is_replaced(keeper, number):
+    """It begins, serves and ends the clean way; or the keeper has not heard of its death yet."""
+    for pause in [0, 0, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01]:
+        one = keeper()
+        Client(one.socket).check()
+        one.kill_worker()
+        time.sleep(pause)
+        one.process.send_signal(number)
+        assert one.process.wait(TIMEOUT) == 0, f"after {pause} s"
 
 
 def test_end_while_the_worker_is_dead(keeper, tmp):

@@ -50,6 +50,7 @@ static size_t n_clients;
 static uint64_t next_number;
 static struct keep *keep;
 static int status = -1;
+static sigset_t while_waiting; /* then SIGTERM comes, and not just before */
 
 static void print_log(struct log *log, enum log_level level, const char *line)
 {
@@ -267,7 +268,7 @@ static void turn(void)
 	polls[0] = (struct pollfd){.fd = keep_get_fd(keep), .events = POLLIN};
 	for (size_t i = 0; i < n; i++)
 		polls[1 + i] = (struct pollfd){.fd = clients[i].sock, .events = POLLIN};
-	if (poll(polls, 1 + n, -1) < 0)
+	if (ppoll(polls, 1 + n, NULL, &while_waiting) < 0)
 		return;
 	for (size_t i = n; i-- > 0;)
 		if (polls[1 + i].revents)
@@ -359,6 +360,11 @@ int main(int argc, char **argv)
 	int ready_fd = number_in(argc > 3 ? argv[3] : NULL);
 	if (ready_fd >= 0 && (write(ready_fd, "\n", 1) != 1 || close(ready_fd) < 0))
 		die("ready", errno);
+	sigset_t end;
+	sigemptyset(&end);
+	sigaddset(&end, SIGTERM);
+	sigprocmask(SIG_BLOCK, &end, &while_waiting);
+	sigdelset(&while_waiting, SIGTERM); /* the keeper has blocked it */
 	while (status < 0)
 		turn();
 	keep_close(keep);

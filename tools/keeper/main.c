@@ -2,17 +2,15 @@
 /*
  * Theory of operation. A program that serves, the worker, ends sooner or later: killed, faulty, to
  * be replaced by a newer one. Its clients notice nothing if the next one gets its descriptors. So
- * this process holds copies under names, and does not care what they are. One poll() loop that
- * never waits for the worker.
+ * we hold copies under names, whatever they are, in one poll() loop that never waits for it.
  *
  * The worker knows of all that stands in the list before `next`. What it puts goes there; what we
  * accept goes to the end. So a new worker and a new connection are one case: as long as there is a
  * `next`, tell the worker. We accept only when there is none. A connection is held before the
- * worker hears of it, and what a worker has sent is done even if it is dead by then: there is no
- * moment at which a descriptor could get lost.
- *
- * What the worker sends is checked; nonsense costs it its life, and the next one gets what is held.
- * Nothing here needs a privilege. A filter of system calls is left to the worker: it inherits ours.
+ * worker hears of it, and what a worker has sent is done even if it is dead by then: at no moment a
+ * descriptor could get lost. Only a worker can end the clean way: for one that is killed first,
+ * another is started. What it sends is checked; nonsense costs it its life, and the next one gets
+ * what is held. A filter of system calls is left to the worker: it inherits ours.
  */
 #include "config.h"
 
@@ -159,11 +157,13 @@ static void accept_one(struct keeper *keeper, struct held *listener)
 
 static _Noreturn void become_worker(const struct keeper *keeper, int sock)
 {
-	static const sigset_t none;
+	sigset_t held;
 	char number[12];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* if we have died before, the socket tells it */
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&held);
+	sigaddset(&held, SIGTERM);
+	sigprocmask(SIG_SETMASK, &held, NULL); /* until it can end the clean way */
 	fcntl(sock, F_SETFD, 0);
 	snprintf(number, sizeof(number), "%d", sock);
 	setenv(KEEPER_VARIABLE, number, 1);
@@ -194,6 +194,8 @@ static void start(struct keeper *keeper)
 	keeper->quiet_till = 0;
 	if (pid < 0)
 		hang_up(keeper);
+	else if (keeper->ending)
+		kill(pid, SIGTERM);
 }
 
 /* The worker has ended: does that end us, or when does the next one start? */
@@ -210,9 +212,9 @@ static void reap(struct keeper *keeper)
 	keeper->pid = 0;
 	take_orders(keeper); /* it relied on what it has sent */
 	hang_up(keeper);
-	if (keeper->ending || (exited && !keeper->was_ready))
-		keeper->status = exited ? code : 128 + code;
 	bool fault = keeper->guilty || exited || code != SIGKILL; /* not somebody else's kill */
+	if ((keeper->ending && fault) || (exited && !keeper->was_ready)) /* else one more, to end */
+		keeper->status = exited ? code : 128 + code;
 	bool early = clock_ms() - keeper->started < EARLY_MS;
 	keeper->failures = fault && early ? keeper->failures + (keeper->failures < 8) : 0;
 	keeper->start_at = clock_ms() + (fault && early ? 5u << keeper->failures : 0);
@@ -221,16 +223,13 @@ static void reap(struct keeper *keeper)
 static void take_signal(struct keeper *keeper)
 {
 	struct signalfd_siginfo info;
-
 	if (read(keeper->signals, &info, sizeof(info)) != sizeof(info))
 		return;
 	bool end = info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT;
 	if (info.ssi_signo == SIGCHLD)
 		reap(keeper);
-	else if (end && (!keeper->pid || kill(keeper->pid, SIGTERM) < 0))
-		keeper->status = EXIT_SUCCESS;
 	else if (end)
-		keeper->ending = true;
+		keeper->ending = !keeper->pid || kill(keeper->pid, SIGTERM) == 0;
 	else if (info.ssi_signo == SIGHUP && keeper->pid && !keeper->ending)
 		kill(keeper->pid, SIGKILL); /* an upgrade; it does no harm, by design */
 }
@@ -292,7 +291,7 @@ int main(int argc, char **argv)
 	held_init(&keeper.names);
 	list_init(&keeper.listeners);
 	while (keeper.status < 0) {
-		if (keeper.pid == 0 && clock_ms() >= keeper.start_at)
+		if (keeper.pid == 0 && (keeper.ending || clock_ms() >= keeper.start_at))
 			start(&keeper);
 		turn(&keeper);
 	}
