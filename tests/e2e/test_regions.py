@@ -171,6 +171,16 @@ def test_reload_creates_and_removes(config, serve, peers):
     assert set(regions_of(config.control)) == {"stays", "new"}
 
 
+def test_reload_swaps_the_sockets_of_two_regions(config, serve, peers):
+    one = serve(config.write({"a": "size = 4K", "b": "size = 64K"}))
+    text = config.path.read_text(encoding="utf-8")
+    a, b = config.socket("a"), config.socket("b")
+    config.path.write_text(text.replace(a, "@").replace(b, a).replace("@", b), encoding="utf-8")
+    reload(one, "read again")
+    assert os.fstat(peers(a).region).st_size == 64 * KIB
+    assert os.fstat(peers(b).region).st_size == 4 * KIB
+
+
 def test_reload_brings_back_what_was_going(config, serve, peers):
     config.write({"a": "size = 4K"})
     one = serve(config)

@@ -284,6 +284,8 @@ static int serve_file(struct service *service, const struct file_config *file, i
 	/* One region that cannot be must not keep the others away. */
 	if (error < 0 && hub_count(service->hub) == 0)
 		return error;
+	if (error < 0)
+		log_error(service->log, "%s: not all is as it says: %s", path, reason);
 	log_info(service->log, "%s: %u regions", path, hub_count(service->hub));
 	return start_extras(service, file);
 }

@@ -65,6 +65,19 @@ static void remove_others(struct hub *hub, const struct region_spec *specs, size
 	}
 }
 
+/* Those that must be made anew, and are empty: what they have may be another one's now. */
+static void remove_changed(struct hub *hub, const struct region_spec *specs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct hosted *hosted = hub_find(hub, specs[i].name);
+		const char *fixed;
+		if (!hosted || hosted_can_become(hosted, &specs[i], &fixed))
+			continue;
+		log_info(hub->log, "region %s: %s has changed: made anew", specs[i].name, fixed);
+		(void)hub_remove(hub, hosted, false);
+	}
+}
+
 static void stay(struct hosted *hosted)
 {
 	if (!hosted->remove_when_empty)
@@ -76,19 +89,11 @@ static void stay(struct hosted *hosted)
 static int apply_one(struct hub *hub, const struct region_spec *spec, char *reason)
 {
 	struct hosted *hosted = hub_find(hub, spec->name);
-	const char *fixed;
 
-	if (hosted && hosted_can_become(hosted, spec, &fixed)) {
-		stay(hosted);
-		return hub_update(hosted, spec, reason);
-	}
-	if (hosted)
-		log_info(hub->log, "region %s: %s has changed: made anew", spec->name, fixed);
-	if (hosted && hub_remove(hub, hosted, false) < 0) {
-		snprintf(reason, REASON_SIZE, "peers are in");
-		return -EBUSY;
-	}
-	return hub_add(hub, spec, reason);
+	if (!hosted)
+		return hub_add(hub, spec, reason);
+	stay(hosted);
+	return hub_update(hosted, spec, reason);
 }
 
 /* Regions that will share what descriptors are left, and one more for those created later. */
@@ -138,5 +143,6 @@ int hub_apply(struct hub *hub, const struct region_spec *specs, size_t n, char *
 	if (error < 0)
 		return error;
 	remove_others(hub, specs, n);
+	remove_changed(hub, specs, n);
 	return apply_all(hub, specs, n, reason);
 }
