@@ -360,6 +360,16 @@ int server_let_in(struct server *server, int sock, uint64_t serial, bool held)
 	return 0;
 }
 
+void server_turn_away(int sock)
+{
+	uint8_t bytes[WIRE_WIDTH_MAX];
+	size_t size = wire_encode(&wire_current, WIRE_REFUSAL_FULL, bytes);
+
+	(void)fdpass_send(sock, bytes, size, -1);
+	(void)shutdown(sock, SHUT_RDWR); /* a keeper has it, too */
+	close(sock);
+}
+
 int server_admit(struct server *server, int sock, uint64_t serial)
 {
 	bool counted = serial == 0;
@@ -368,8 +378,10 @@ int server_admit(struct server *server, int sock, uint64_t serial)
 	if (counted)
 		serial = server->last_serial + 1;
 	if (serial <= server->last_serial) {
-		close(sock);
-		return -EINVAL;
+		const struct newcomer late = {.sock = sock, .serial = serial, .held = true};
+		struct refusal refusal;
+		no(&refusal, WIRE_REFUSAL_FULL, -EINVAL, "it has come for what was here before");
+		return refuse(server, &late, &refusal);
 	}
 	server->last_serial = serial;
 	kept_serial(server);

@@ -10,6 +10,11 @@ void server_set_limits(struct server *server, const struct server_config *config
 	server->check_at = 0; /* deadlines are others now: look at once */
 }
 
+void server_set_last_serial(struct server *server, uint64_t serial)
+{
+	server->last_serial = serial;
+}
+
 uint64_t server_last_serial(const struct server *server)
 {
 	return server->last_serial;

@@ -139,6 +139,9 @@ void server_set_policy(struct server *server, const struct policy *policy);
  * kept state max_peers may not exceed the one that it was made with. Peers that are in stay. */
 void server_set_limits(struct server *server, const struct server_config *config);
 
+/* Connections of numbers up to this one are late ones, not for this server: before it is kept. */
+void server_set_last_serial(struct server *server, uint64_t serial);
+
 /* The highest serial number of a connection so far. */
 uint64_t server_last_serial(const struct server *server);
 
@@ -171,6 +174,9 @@ void server_destroy(struct server *server);
  * already then); each is higher than those before. 0: the server counts, and has it kept.
  */
 int server_admit(struct server *server, int sock, uint64_t serial);
+
+/* A client has connected to a server that is no more: refuse it as one that is ending does. */
+void server_turn_away(int sock);
 
 /* The loop saw this on a peer's socket. The peer may be gone afterwards. */
 void server_peer_readable(struct server *server, struct server_peer *peer);

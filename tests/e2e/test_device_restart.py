@@ -39,6 +39,7 @@ class KeptDevices(Kept):
     """A keeper, and ivshmem-device below it."""
 
     def settle(self):
+        self.wait_log(rf"listening on {re.escape(self.sockets[-1])}:", PATIENCE)
         Device.settle(self)
 
     def starts(self):

@@ -59,6 +59,8 @@ class Kept(Daemon):
     def settle(self):
         """Once the server serves, the keeper has been told all that it is to hold."""
         self.wait_log(r"ivshmem.conf: (\d+ regions|not used)|server: listening on", PATIENCE)
+        if os.path.basename(self.sockets[-1]) == "control" and is_listening(self.sockets[-1]):
+            persist(regions_of, self.sockets[-1])  # this is the last that comes to be held
         wait_until(lambda: self.sleeps() and self.workers(), "the keeper to be idle")
         self.base_fds = self.fds()
 
@@ -427,6 +429,17 @@ def test_control_socket_stays_with_a_wrong_file(config, launch, peers, server_co
     peers(config.socket("a"))
     first.pump_mesh(1, 1)
     one.settle()
+
+
+def test_file_that_cannot_be_applied_is_told(config, serve, peers):
+    config.write({"a": "size = 4K"})
+    one = serve(config)
+    first = peers(config.socket("a"))
+    config.write({"a": "size = 4K vectors = 2", "b": "size = 4K"})
+    replaced(one, "error: .*ivshmem.conf: not all is as it says: .*a")
+    assert set(persist(regions_of, config.control)) == {"a"}
+    peers(config.socket("a"))
+    first.pump_mesh(1, 1)
 
 
 def test_control_socket_that_cannot_be_costs_nobody_anything(config, serve, peers):

@@ -202,3 +202,58 @@ def test_connection_that_is_lost_between_accept_and_store_is_counted(tmp, start,
     client.close()
     first.close()
     kill(process)
+
+
+def test_socket_that_no_region_wants(tmp, start, manager):
+    """Killed between two steps of a removal: what is left is not the unit's, and goes."""
+    config = Config(tmp).write({"a": "size = 4K"})
+    process = start("-c", config.path)
+    call(config.control, "CreateRegion",
+         spec={"name": "r", "size": 4096, "socket": config.socket("r")})
+    kill(process)
+    manager.sync()
+    for name in [name for name in manager.store if ".r" in name and name != "bound.r"]:
+        os.close(manager.store.pop(name))
+    process = start("-c", config.path)
+    manager.sync()
+    assert "bound.r" not in manager.store and not os.path.exists(config.socket("r"))
+    call(config.control, "CreateRegion",
+         spec={"name": "other", "size": 4096, "socket": config.socket("r")})
+    wire.Peer(config.socket("r")).close()
+    kill(process)
+
+
+def test_socket_of_the_unit_outlives_its_region(tmp, start):
+    """It is systemd's: a region that is made anew, and the next process, find it again."""
+    config = Config(tmp).write({"camera": "size = 4K"})
+    path = config.socket("camera")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        passed = {"listen.camera": listener.fileno()}
+        process = start("-c", config.path, passed=passed)
+        wire.Peer(path).close()
+        wait_until(lambda: regions_of(config.control)["camera"]["peers"] == 0, "it to leave")
+        config.write({"camera": "size = 8K"})
+        call(config.control, "Reload")
+        wire.Peer(path).close()
+        kill(process)
+        process = start("-c", config.path, passed=passed)
+        wire.Peer(path).close()
+        kill(process)
+
+
+def test_socket_of_the_unit_outlives_a_process_without_a_store(tmp, server_command, spawn):
+    path = str(tmp / "camera")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        for _ in range(2):
+            process = spawn(
+                ["/usr/bin/python3", "-c", START, str(listener.fileno()), "listen.camera",
+                 *server_command, "-F", "--name", "camera", "-S", path, "-l", "4K"],
+                stdin=-3, stderr=-3, pass_fds=[listener.fileno()])
+            wire.Peer(path, timeout=60).close()
+            process.terminate()
+            assert process.wait(60) == 0
+        assert os.path.exists(path)

@@ -363,8 +363,11 @@ static void test_accept_by_a_keeper(void **state)
 	keep_drop(keep, "listen.a.b");
 	expect(KEEPER_DROP, "listen.a.b", NULL);
 	say(KEEPER_HELD, "s.a.b.8", 0, fd);
-	assert_int_equal(keep_accepted(keep, listener, &number, &copy), 0);
+	assert_int_equal(keep_accepted(keep, listener, &number, &copy), 1);
+	assert_string_equal(listener, "");
+	close(copy);
 	expect(KEEPER_DROP, "s.a.b.8", NULL);
+	assert_int_equal(keep_accepted(keep, listener, &number, &copy), 0);
 	close(fd);
 	end(keep);
 }

@@ -128,10 +128,11 @@ void acceptor_stop(struct acceptor *acceptor)
 	uv_timer_stop(&acceptor->pause);
 }
 
-void acceptor_drain(struct acceptor *acceptor)
+void acceptor_drain(struct acceptor *acceptor, bool last)
 {
 	int sock;
-	shutdown(acceptor->fd, SHUT_RD);
+	if (last)
+		shutdown(acceptor->fd, SHUT_RD);
 	while ((sock = accept_one(acceptor)) >= 0)
 		acceptor->accepted(acceptor->data, sock);
 }

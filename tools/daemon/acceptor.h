@@ -39,7 +39,8 @@ void acceptor_resume(struct acceptor *acceptor);
  * twice, and on an acceptor that is all zeros. */
 void acceptor_stop(struct acceptor *acceptor);
 
-/* After the stop: let nobody queue up any more, and accept who has. */
-void acceptor_drain(struct acceptor *acceptor);
+/* After the stop: accept who has queued up. `last`: nobody can queue up any more, whoever else has
+ * the listener open. */
+void acceptor_drain(struct acceptor *acceptor, bool last);
 
 #endif

@@ -116,6 +116,16 @@ int keep_take(struct keep *keep, const char *name, int *fds, size_t max)
 	return n;
 }
 
+void keep_give_back(struct keep *keep, const char *name, int fd)
+{
+	struct held *held = held_find(&keep->names, name);
+
+	if (held && held->fd < 0)
+		held->fd = fd;
+	else if (fd >= 0)
+		close(fd);
+}
+
 void keep_visit(
 	struct keep *keep, bool (*visit)(void *data, const char *name, size_t n), void *data)
 {

@@ -44,6 +44,9 @@ uint64_t keep_room(const struct keep *keep);
  */
 int keep_take(struct keep *keep, const char *name, int *fds, size_t max);
 
+/* What was taken, to be taken again; `fd` is given away. */
+void keep_give_back(struct keep *keep, const char *name, int fd);
+
 /* The names of all sets that nobody has taken yet, until `visit` returns false. */
 void keep_visit(
 	struct keep *keep, bool (*visit)(void *data, const char *name, size_t n), void *data);
@@ -72,7 +75,7 @@ void keep_drop(struct keep *keep, const char *name);
  * next one finds them among its sets, those that were not asked for included.
  *
  * keep_stop_accepting() leaves further ones in the backlog; a few may be on their way. The drop of
- * `listener` ends it too, and closes those. 0, -ENOENT: no such listener, -EINVAL: not a prefix.
+ * `listener` ends it too, and lets go of those. 0, -ENOENT: no such listener, -EINVAL: not a prefix.
  */
 int keep_accept(struct keep *keep, const char *listener, const char *prefix, uint64_t first);
 void keep_stop_accepting(struct keep *keep, const char *listener);
@@ -81,7 +84,8 @@ void keep_stop_accepting(struct keep *keep, const char *listener);
 int keep_get_fd(const struct keep *keep);
 
 /* The next connection: 1 with the name of its listener, its number and the descriptor
- * (close-on-exec, non-blocking, the caller's); 0: none at present; -errno: the keeper is gone. */
+ * (close-on-exec, non-blocking, the caller's); without a name, and not held any more, if its
+ * listener has been dropped meanwhile. 0: none at present; -errno: the keeper is gone. */
 int keep_accepted(struct keep *keep, char listener[KEEP_NAME_SIZE], uint64_t *number, int *fd);
 
 /* We serve: tell the holder (READY=1 of systemd; a restart that comes so far was a good one). */

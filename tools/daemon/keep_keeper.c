@@ -128,9 +128,12 @@ int keeper_accepted(struct keep *keep, char listener[KEEP_NAME_SIZE], uint64_t *
 			memcpy(listener, held->name, KEEP_NAME_SIZE);
 			return 1;
 		}
+		keeper_drop(keep, m.name);
+		listener[0] = '\0';
+		if (!held && *fd >= 0)
+			return 1;
 		if (*fd >= 0)
 			close(*fd);
-		keeper_drop(keep, m.name);
 	}
 	if (result == -EAGAIN)
 		return 0;

@@ -234,15 +234,21 @@ bool listener_adopt(struct listener *listener, int fd, const char *path)
 	return true;
 }
 
-void listener_close(struct listener *listener)
+void listener_unlink(struct listener *listener)
 {
 	struct stat st;
 
+	if (listener->inode != 0 && lstat(listener->path, &st) == 0 &&
+		st.st_dev == listener->device && st.st_ino == listener->inode)
+		unlink(listener->path);
+	listener->device = listener->inode = 0;
+}
+
+void listener_close(struct listener *listener)
+{
 	if (listener->fd < 0)
 		return;
-	if (lstat(listener->path, &st) == 0 && st.st_dev == listener->device &&
-		st.st_ino == listener->inode)
-		unlink(listener->path);
+	listener_unlink(listener);
 	close(listener->fd);
 	listener->fd = -1;
 }

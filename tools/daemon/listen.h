@@ -46,6 +46,9 @@ bool listener_adopt(struct listener *listener, int fd, const char *path);
  * owner. 0 or -errno. */
 int listener_permit(const struct listener *listener, mode_t mode, uid_t uid, gid_t gid);
 
+/* Remove the socket's file, if it is still ours: nobody new finds it. */
+void listener_unlink(struct listener *listener);
+
 /* Stop listening and remove the socket, if it is still ours. Safe twice. */
 void listener_close(struct listener *listener);
 

@@ -410,9 +410,11 @@ int holding_accepted(
 	struct holding *holding, char device[HOLDING_DEVICE_SIZE], uint64_t *number, int *fd)
 {
 	char listener[KEEP_NAME_SIZE];
+	int result;
 
 	lock(holding);
-	int result = keep_accepted(holding->keep, listener, number, fd);
+	while ((result = keep_accepted(holding->keep, listener, number, fd)) == 1 && !listener[0])
+		close(*fd); /* for a device that is no more */
 	unlock(holding);
 	if (result == 1)
 		snprintf(device, HOLDING_DEVICE_SIZE, "%.63s", strchr(listener, '.') + 1);

@@ -202,11 +202,12 @@ static int listen_for_vmms(struct slot *slot, const struct device_spec *spec)
 		return listen_anew(slot, spec);
 	if (listener_adopt(&slot->listener, fd, spec->socket_path))
 		return 0;
-	close(fd);
 	if (!slot->is_new) {
+		close(fd);
 		log_error(slot->log, "%s: it does not listen on %s", slot->name, spec->socket_path);
 		return -EINVAL;
 	}
+	listener_discard(fd);
 	holding_drop(slot->holding, "listen", slot->name, 0);
 	return listen_anew(slot, spec);
 }

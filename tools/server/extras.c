@@ -76,14 +76,10 @@ static bool adopt_left(struct extras *extras)
 /* It is to be elsewhere now, or nowhere. */
 static void drop_left(struct extras *extras)
 {
-	char path[SOCKET_PATH_SIZE];
-	struct listener left;
-
 	if (extras->left < 0)
 		return;
-	if (keep_holder(extras->keep) == KEEP_KEEPER && listener_name(extras->left, path) &&
-		listener_adopt(&left, extras->left, path))
-		listener_close(&left);
+	if (keep_holder(extras->keep) == KEEP_KEEPER)
+		listener_discard(extras->left);
 	else
 		close(extras->left);
 	extras->left = -1;

@@ -378,12 +378,16 @@ static void deadline_event(uv_timer_t *timer)
 
 void hosted_end(struct hosted *hosted)
 {
+	bool is_units = hosted->listener.inode == 0;
+
 	hosted->ending = true;
 	keeping_end(hosted);
 	list_append(&hosted->hub->removed, &hosted->removed_link);
 	acceptor_stop(&hosted->acceptor);
 	server_farewell(hosted->server);
-	acceptor_drain(&hosted->acceptor);
+	acceptor_drain(&hosted->acceptor, !is_units);
+	if (is_units)
+		keeping_give_listener_back(hosted);
 	listener_close(&hosted->listener);
 	uv_timer_start(&hosted->deadline, deadline_event, hosted->hub->config.exit_timeout_ms, 0);
 	hosted_touch(hosted);

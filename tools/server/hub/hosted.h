@@ -37,6 +37,8 @@ struct hub {
 	uv_poll_t from_keeper;
 	unsigned handles; /* of these that are being closed */
 	bool listens_to_keeper;
+	uint64_t serials; /* the keeper may yet bring us connections with up to this one of regions
+			   * that are no more */
 	struct server_stats totals; /* of regions that are no more */
 	uint64_t messages, messages_at_quiet;
 

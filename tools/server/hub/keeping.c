@@ -5,6 +5,7 @@
  * Whoever holds descriptors for us does so under these names, N being a region's:
  *
  *   memory.N  listen.N  state.N   its memory, its listening socket, the kept state of its server
+ *   bound.N                       in place of listen.N with systemd, where that is the unit's
  *   spec.N.NUMBER                 what it is (saved.h)
  *   s.N.SERIAL                    the connection of a peer
  *   v.N.SERIAL  v1.N.SERIAL ...   its eventfds, as many sets as it takes
@@ -47,6 +48,9 @@
 #include <unistd.h>
 
 #define BATCH 64 /* connections at a time; then others get their turn */
+#define LATE                                                                                       \
+	1024 /* more than the keeper has on their way to us when it drops a listening socket       \
+	      */
 
 static bool is_kept(const struct hosted *hosted)
 {
@@ -164,28 +168,75 @@ static int begin_state(struct hosted *hosted, int *fd)
 	return 0;
 }
 
-bool keeping_take_listener(struct hosted *hosted)
+static bool listens_on(const struct hub *hub, const char *path)
+{
+	for (unsigned i = 0; i < hub->n; i++) {
+		if (strcmp(hub->hosted[i]->spec.socket_path, path) == 0)
+			return true;
+	}
+	return false;
+}
+
+void keeping_end_listener(struct hub *hub, int fd)
+{
+	char path[LISTENER_PATH_SIZE];
+
+	/* It may have lost its file in an earlier try, and another region be there now. */
+	if (listener_name(fd, path) && listens_on(hub, path))
+		close(fd);
+	else
+		listener_discard(fd);
+}
+
+/* The holder's to let go of, or the unit's, which stays? */
+static bool is_ours(const struct hub *hub, const char *part)
+{
+	return hub->holder == KEEP_KEEPER || strcmp(part, KEEPING_BOUND) == 0;
+}
+
+static bool take_listener(struct hosted *hosted, const char *part)
 {
 	const char *path = hosted->spec.socket_path;
 	struct keep *keep = hosted->hub->keep;
+	bool ours = is_ours(hosted->hub, part);
 	char name[KEEP_NAME_SIZE];
+	struct listener taken;
 	int fd;
 
-	name_part(name, "listen", hosted);
+	name_part(name, part, hosted);
 	if (keep_take(keep, name, &fd, 1) != 1)
 		return false;
-	if (!listener_adopt(&hosted->listener, fd, path)) {
+	bool fits = listener_adopt(&taken, fd, path);
+	if (!fits)
 		log_warning(&hosted->log, "a socket that was passed does not listen on %s", path);
+	/* That of a process that was killed before the region was there is ours to remove, if its
+	 * file is there still; that of a unit is not. */
+	if (!fits || (ours && taken.inode == 0)) {
 		keep_drop(keep, name);
-		close(fd);
+		if (ours)
+			keeping_end_listener(hosted->hub, fd);
+		else
+			close(fd);
 		return false;
 	}
+	if (!ours)
+		taken.device = taken.inode = 0;
+	hosted->listener = taken;
 	hosted->listener_held = true;
-	/* That of a process that was killed before the region was there is ours to remove; that of
-	 * a unit is not. */
-	if (hosted->hub->holder != KEEP_KEEPER)
-		hosted->listener.device = hosted->listener.inode = 0;
 	return true;
+}
+
+bool keeping_take_listener(struct hosted *hosted)
+{
+	return take_listener(hosted, "listen") || take_listener(hosted, KEEPING_BOUND);
+}
+
+void keeping_give_listener_back(struct hosted *hosted)
+{
+	char name[KEEP_NAME_SIZE];
+
+	name_part(name, "listen", hosted);
+	keep_give_back(hosted->hub->keep, name, fcntl(hosted->listener.fd, F_DUPFD_CLOEXEC, 0));
 }
 
 int keeping_begin(struct hosted *hosted, char *reason)
@@ -194,11 +245,13 @@ int keeping_begin(struct hosted *hosted, char *reason)
 
 	if (hosted->hub->holder == KEEP_NOBODY)
 		return 0;
+	server_set_last_serial(hosted->server, hosted->hub->serials);
 	int error = begin_state(hosted, &state_fd);
 	if (error == 0)
 		error = put(hosted, "memory", hosted->region.fd);
 	if (error == 0 && !hosted->listener_held)
-		error = put(hosted, "listen", hosted->listener.fd);
+		error = put(hosted, hosted->hub->holder == KEEP_SYSTEMD ? KEEPING_BOUND : "listen",
+			hosted->listener.fd);
 	if (error == 0)
 		error = put(hosted, "state", state_fd);
 	if (state_fd >= 0)
@@ -233,12 +286,20 @@ static void drop_peers(struct hosted *hosted)
 void keeping_end(struct hosted *hosted)
 {
 	char name[KEEP_NAME_SIZE];
+	struct hub *hub = hosted->hub;
 
 	if (!is_kept(hosted))
 		return;
+	uint64_t serials = server_last_serial(hosted->server) + LATE;
+	if (hub->holder == KEEP_KEEPER && hub->serials < serials)
+		hub->serials = serials;
 	name_numbered(name, "spec", hosted, hosted->spec_number);
 	keep_drop(hosted->hub->keep, name);
-	drop(hosted, "listen"); /* which ends accepting */
+	if (hosted->listener.inode != 0) { /* else it is the unit's */
+		listener_unlink(&hosted->listener);
+		drop(hosted, KEEPING_BOUND);
+		drop(hosted, "listen"); /* which ends accepting */
+	}
 	drop(hosted, "memory");
 	drop(hosted, "state");
 	drop_peers(hosted);
@@ -333,18 +394,12 @@ void keeping_accept(struct hosted *hosted)
 
 static void take_connection(struct hub *hub, const char *listener, uint64_t number, int sock)
 {
-	char name[KEEP_NAME_SIZE];
-	const char *region = strncmp(listener, "listen.", 7) == 0 ? listener + 7 : "";
-	struct hosted *hosted = hub_find(hub, region);
+	struct hosted *hosted = *listener ? hub_find(hub, strchr(listener, '.') + 1) : NULL;
 
-	if (hosted) {
+	if (hosted)
 		hosted_admit(hosted, sock, number);
-		return;
-	}
-	/* The region has been removed meanwhile. */
-	close(sock);
-	snprintf(name, sizeof(name), "s.%.100s.%" PRIu64, region, number);
-	keep_drop(hub->keep, name);
+	else
+		server_turn_away(sock); /* the region has been removed meanwhile */
 }
 
 static void keeper_event(uv_poll_t *poll, int status, int events)

@@ -10,8 +10,17 @@
 /* A new region: have it held, before it accepts. 0, or -errno with `reason`. */
 int keeping_begin(struct hosted *hosted, char *reason);
 
+/* Part of the name of a listening socket that we have had systemd hold: listen.N is the unit's. */
+#define KEEPING_BOUND "bound"
+
 /* Its listening socket, if somebody has passed one. */
 bool keeping_take_listener(struct hosted *hosted);
+
+/* It is the unit's: for the next region of that name. */
+void keeping_give_listener_back(struct hosted *hosted);
+
+/* Close one that is held and that no region wants, and remove its file. */
+void keeping_end_listener(struct hub *hub, int fd);
 
 /* Its spec or life has changed. */
 void keeping_save(struct hosted *hosted);

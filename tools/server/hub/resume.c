@@ -256,7 +256,10 @@ static struct hosted *make_hosted(const struct share *share, struct held *spec_h
 	if (*error < 0)
 		return NULL;
 	int memory = take_one(share, find(share, "memory"), "memory");
-	int listener = memory < 0 ? memory : take_one(share, find(share, "listen"), "listener");
+	struct held *bound = find(share, KEEPING_BOUND);
+	int listener = memory < 0
+		? memory
+		: take_one(share, bound ? bound : find(share, "listen"), "listener");
 	if (listener >= 0) {
 		hosted = hosted_adopt(
 			share->hub, &spec, &life, memory, listener, error, share->reason);
@@ -300,7 +303,7 @@ static int resume_region(const struct share *share)
 
 static bool is_listener(const struct held *held)
 {
-	return strcmp(held->part, "listen") == 0;
+	return strcmp(held->part, "listen") == 0 || strcmp(held->part, KEEPING_BOUND) == 0;
 }
 
 /* What belongs to no region: one that was just coming or going. */
@@ -310,7 +313,7 @@ static void let_go(struct hub *hub, const struct held *held)
 	int n = fds ? keep_take(hub->keep, held->name, fds, held->n) : 0;
 	for (int i = 0; i < n; i++) {
 		if (is_listener(held))
-			listener_discard(fds[i]);
+			keeping_end_listener(hub, fds[i]);
 		else
 			close(fds[i]);
 	}
@@ -348,18 +351,23 @@ static int resume_all(struct hub *hub, struct holdings *all)
 	return 0;
 }
 
-/* With systemd these are the unit's, and not ours to judge. */
+/* With systemd listen.N is the unit's, and not ours to judge. */
 size_t keeping_settle(struct hub *hub)
 {
 	struct holdings all = {0};
+	size_t n = 0;
 
-	if (hub->holder != KEEP_KEEPER)
+	if (hub->holder == KEEP_NOBODY)
 		return 0;
 	keep_visit(hub->keep, note_name, &all);
-	for (size_t i = 0; i < all.n; i++)
+	for (size_t i = 0; i < all.n; i++) {
+		if (hub->holder != KEEP_KEEPER && strcmp(all.held[i].part, KEEPING_BOUND) != 0)
+			continue;
 		let_go(hub, &all.held[i]);
+		n++;
+	}
 	free(all.held);
-	return all.n;
+	return n;
 }
 
 int keeping_resume(struct hub *hub)
