@@ -91,9 +91,19 @@ static int send_a_signal_to_a_thread(void)
 	return error_of(syscall(SYS_tgkill, getppid(), getppid(), 0));
 }
 
+static int send_a_signal_to_any_thread(void)
+{
+	return error_of(syscall(SYS_tkill, getppid(), 0));
+}
+
 static int signal_itself(void)
 {
 	return error_of(syscall(SYS_tgkill, getpid(), getpid(), 0));
+}
+
+static int raise_a_signal(void)
+{
+	return error_of(raise(SIGCONT));
 }
 
 static int change_limits_of_another(void)
@@ -104,8 +114,9 @@ static int change_limits_of_another(void)
 
 static int make_code(void)
 {
-	void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return code == MAP_FAILED ? errno : 0;
+	/* By number: musl's mmap() takes EPERM for a lack of memory. */
+	return error_of(syscall(
+		SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 }
 
 static int turn_data_into_code(void)
@@ -271,6 +282,7 @@ static const struct {
 	{"read another process", read_another_process},
 	{"kill", send_a_signal},
 	{"tgkill", send_a_signal_to_a_thread},
+	{"tkill", send_a_signal_to_any_thread},
 	{"another's limits", change_limits_of_another},
 	{"mmap code", make_code},
 	{"mprotect code", turn_data_into_code},
@@ -295,6 +307,7 @@ static void expect_forbidden(enum program program)
 	assert_int_equal(outcome(program, ask_for_clone3), SANITIZED ? EINVAL : ENOSYS);
 	assert_int_equal(outcome(program, start_a_thread), 0);
 	assert_int_equal(outcome(program, signal_itself), 0);
+	assert_int_equal(outcome(program, raise_a_signal), 0);
 }
 
 static void expect(enum program program, int (*attempt)(void), int error)

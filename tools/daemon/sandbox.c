@@ -127,8 +127,12 @@ static int allow_list(scmp_filter_ctx filter, const struct sandbox_call *list)
 
 static int filter_system_calls(const struct sandbox_call *const *lists)
 {
-	const struct sandbox_call to_own_threads =
-		SANDBOX_IF("tgkill", 0, SANDBOX_EXACTLY, (uint64_t)getpid());
+	/* For raise(), which is the second in musl: without a process, so to this thread only. */
+	const struct sandbox_call to_itself[] = {
+		SANDBOX_IF("tgkill", 0, SANDBOX_EXACTLY, (uint64_t)getpid()),
+		SANDBOX_IF("tkill", 0, SANDBOX_EXACTLY, (uint64_t)getpid()),
+		SANDBOX_END,
+	};
 
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!filter)
@@ -137,7 +141,7 @@ static int filter_system_calls(const struct sandbox_call *const *lists)
 	for (; *lists && error == 0; lists++)
 		error = allow_list(filter, *lists);
 	if (error == 0)
-		error = allow(filter, &to_own_threads);
+		error = allow_list(filter, to_itself);
 	if (error == 0)
 		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (error == 0) /* the most frequent ones are not to be looked for long */
