@@ -125,7 +125,9 @@ static int build_tables(struct getopt_tables *tables, const struct option_table 
 
 static int complain_option(const struct option_table *table, int result, char **argv)
 {
-	const char *given = argv[optind - 1];
+	const char *given = argv[optind - 1]; /* in musl the end of argv, for a letter at the end */
+	if (result == ':' && (!given || strncmp(given, "--", 2) != 0))
+		return options_complain(table, "option '-%c' needs an argument", optopt);
 	if (result == ':')
 		return options_complain(table, "option '%s' needs an argument", given);
 	if (optopt == 0)
