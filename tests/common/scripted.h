@@ -65,10 +65,10 @@ static inline ssize_t scripted_raw(
 	memset(&control, 0, sizeof(control));
 	if (n_fds > 0) {
 		msg.msg_control = control.space;
-		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		msg.msg_controllen = (unsigned)CMSG_SPACE(n_fds * sizeof(int));
 		control.header.cmsg_level = SOL_SOCKET;
 		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		control.header.cmsg_len = (unsigned)CMSG_LEN(n_fds * sizeof(int));
 		memcpy(CMSG_DATA(&control.header), fds, n_fds * sizeof(int));
 	}
 	return sendmsg(sock, &msg, MSG_NOSIGNAL);

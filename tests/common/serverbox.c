@@ -122,10 +122,10 @@ static int send_keeping(const struct box *box, const struct keeping *keeping, co
 
 	if (keeping->n > 0) {
 		msg.msg_control = control.space;
-		msg.msg_controllen = CMSG_SPACE(keeping->n * sizeof(int));
+		msg.msg_controllen = (unsigned)CMSG_SPACE(keeping->n * sizeof(int));
 		control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
 			.cmsg_type = SCM_RIGHTS,
-			.cmsg_len = CMSG_LEN(keeping->n * sizeof(int))};
+			.cmsg_len = (unsigned)CMSG_LEN(keeping->n * sizeof(int))};
 		memcpy(CMSG_DATA(&control.header), fds, keeping->n * sizeof(int));
 	}
 	return sendmsg(box->keeper, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;

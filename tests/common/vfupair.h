@@ -62,10 +62,10 @@ static inline void send_fds(const void *bytes, size_t size, int *fds, size_t n_f
 
 	if (n_fds > 0) {
 		msg.msg_control = control.space;
-		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		msg.msg_controllen = (unsigned)CMSG_SPACE(n_fds * sizeof(int));
 		control.header.cmsg_level = SOL_SOCKET;
 		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		control.header.cmsg_len = (unsigned)CMSG_LEN(n_fds * sizeof(int));
 		memcpy(CMSG_DATA(&control.header), fds, n_fds * sizeof(int));
 	}
 	assert_int_equal(sendmsg(pair.vmm, &msg, MSG_NOSIGNAL), size);

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -122,8 +123,17 @@ WRAP_LARGE(
 	int, LARGE(open), (const char *path, int flags, long mode), (path, flags, mode), -1, EMFILE)
 WRAP_LARGE(int, LARGE(fcntl), (int fd, int command, long argument), (fd, command, argument), -1,
 	ENOMEM)
-WRAP(long, syscall, (long number, long a, long b, long c, long d, long e, long f),
-	(number, a, b, c, d, e, f), -1, ENOMEM)
+/* What src/base/fdpass.c sends by number, in musl, is to have its name in both. */
+long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	bool sends = number == SYS_sendmmsg;
+
+	if (strike(sends ? "sendmmsg" : "syscall", sends ? ENOBUFS : ENOMEM))
+		return -1;
+	return __real_syscall(number, a, b, c, d, e, f);
+}
 
 static void *count_mapping(void *mapped)
 {

@@ -23,7 +23,7 @@ static void note_call(struct lab *lab)
 	}
 }
 
-bool trace_go(struct lab *lab, enum __ptrace_request how)
+bool trace_go(struct lab *lab, int how)
 {
 	if (!traced_go(&lab->victim, how))
 		return false;

@@ -10,7 +10,7 @@
 void trace_start(struct lab *lab);
 
 /* Until it stops: false if it has ended instead. */
-bool trace_go(struct lab *lab, enum __ptrace_request how);
+bool trace_go(struct lab *lab, int how);
 
 /* To its n-th entry to or exit from a system call, or until it ends: false. */
 bool trace_go_to_stop(struct lab *lab, unsigned n);

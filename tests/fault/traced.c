@@ -36,7 +36,7 @@ bool traced_begin(pid_t *pid)
 	return true;
 }
 
-bool traced_go(pid_t *pid, enum __ptrace_request how)
+bool traced_go(pid_t *pid, int how)
 {
 	return *pid != 0 && ptrace(how, *pid, NULL, NULL) == 0 && !has_ended(pid);
 }

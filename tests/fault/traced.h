@@ -29,7 +29,7 @@ bool traced_begin(pid_t *pid);
  * each call) say: false if it has ended instead, and then *pid is 0. It may end by itself with
  * success, or by SIGKILL; anything else fails the test.
  */
-bool traced_go(pid_t *pid, enum __ptrace_request how);
+bool traced_go(pid_t *pid, int how);
 
 /* Is its next instruction a system call? And where is that instruction? */
 bool traced_is_at_call(pid_t pid);

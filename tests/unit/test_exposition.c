@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE_SIZE (4u << 20)
+#define PAGE_BYTES (4u << 20)
 
 struct page {
 	struct hub *hub;
@@ -21,7 +21,7 @@ struct page {
 static int setup(void **state)
 {
 	struct page *page = calloc(1, sizeof(*page));
-	page->text = malloc(PAGE_SIZE);
+	page->text = malloc(PAGE_BYTES);
 	*state = page;
 	fdcheck_setup(NULL);
 	page->hub = fakehub_create();
@@ -48,7 +48,7 @@ static void read_on(struct page *page, struct exposition_reader *reader, size_t 
 	while ((n = exposition_read(reader, page->text + used, step)) > 0) {
 		assert_true(n <= step);
 		used += n;
-		assert_true(used + step < PAGE_SIZE);
+		assert_true(used + step < PAGE_BYTES);
 	}
 	page->text[used] = '\0';
 	exposition_close(reader);
