@@ -179,8 +179,17 @@ def test_example_of_devices_is_right(tmp_path, install_plan):
 
 
 def test_selinux_understands_the_module(tmp_path):
-    source, = (path for path in (PACKAGING / "selinux").iterdir() if path.suffix != ".fc")
+    source = PACKAGING / "selinux/ivshmem.te"
     assert run("checkmodule", "-M", "-m", "-o", tmp_path / "ivshmem.mod", source).returncode == 0
+
+
+def test_types_of_files_and_units_are_those_of_the_module(units):
+    declared = set(re.findall(r"^type (ivshmem_\w+);",
+                              (PACKAGING / "selinux/ivshmem.te").read_text(encoding="utf-8"), re.M))
+    contexts = (PACKAGING / "selinux/ivshmem.fc").read_text(encoding="utf-8")
+    contexts += settings(units / "ivshmem-device.service")["SELinuxContext"][0]
+    named = set(re.findall(r":(ivshmem_\w+):s0", contexts))
+    assert "ivshmem_device_t" in named and named <= declared
 
 
 def test_drop_in_for_metrics_is_of_use_to_the_unit(units):
