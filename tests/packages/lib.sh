@@ -52,23 +52,29 @@ refused() {
 	fails as "$2" ivshmem-client --uri "$1" info
 }
 
-# client NAME URI: a peer that stays, as the user alice. say NAME COMMAND... tells it what to do, and
-# what it prints (JSON) is in $work/NAME.
+# client NAME URI [PROGRAM]: a peer that stays, as the user alice. say NAME COMMAND... tells it what to
+# do, and what it prints (JSON) is in $work/NAME.
 client() {
 	mkfifo -m 666 "$work/$1.in"
 	sleep infinity <>"$work/$1.in" & # so that nobody waits who opens it
-	as alice ivshmem-client --json --connect-timeout $PATIENCE --uri "$2" \
+	# shellcheck disable=SC2086 # words
+	${3:-as alice ivshmem-client} --json --connect-timeout $PATIENCE --uri "$2" \
 		<"$work/$1.in" >"$work/$1" 2>&1 &
 	eventually grep -q '"connected"' "$work/$1"
 }
 
-# machine NAME PATH: a virtual machine of alice's whose device is there; as a client, and $work/NAME.end
+# as_machine COMMAND...: as a virtual machine of alice's
+as_machine() {
+	as alice "$@"
+}
+
+# machine NAME PATH: such a machine whose device is there; as a client, and $work/NAME.end
 # is there once it has ended.
 machine() {
 	mkfifo -m 666 "$work/$1.in"
 	sleep infinity <>"$work/$1.in" &
 	{
-		as alice /tests/vmm "$2" <"$work/$1.in" >"$work/$1" 2>&1
+		as_machine /tests/vmm "$2" <"$work/$1.in" >"$work/$1" 2>&1
 		touch "$work/$1.end"
 	} &
 	eventually grep -q '"connected"' "$work/$1"

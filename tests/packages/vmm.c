@@ -5,7 +5,8 @@
  *
  *     vmm PATH
  *
- * Prints `"connected" "id": ID` once its guest has the device with two vectors, and then
+ * Prints `"connected" "id": ID` once its guest has the device with two vectors and its memory is
+ * announced, as a descriptor that the device has to take, and then
  * `"interrupt" "vector": V` for each. A line "int PEER VECTOR" on standard input rings that
  * doorbell; the end of it ends this. Exits with 1 as soon as the device does not answer, or not
  * rightly.
@@ -18,15 +19,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { VERSION = 1, SET_IRQS = 8, REGION_READ = 9, REGION_WRITE = 10 };
+enum { VERSION = 1, DMA_MAP = 2, SET_IRQS = 8, REGION_READ = 9, REGION_WRITE = 10 };
 enum { REGISTERS = 0, CONFIG = 7 };
 enum { COMMAND = 4, MSIX_CONTROL = 0x42, IVPOSITION = 8, DOORBELL = 12 };
 enum { MEMORY_AND_MASTER = 6, MSIX_ENABLE = 0x8000, MSIX = 2, EVENTFD_TRIGGER = 0x24 };
 enum { VECTORS = 2, REPLY = 1 };
+enum { READ = 1, WRITE = 2, MEMORY_SIZE = 1 << 20 };
 
 struct header {
 	uint16_t number, command;
@@ -114,6 +117,20 @@ static void store(uint32_t region, uint64_t offset, uint32_t value, uint32_t siz
 	ask(&access.header, 32, NULL, 0);
 }
 
+static void announce_memory(void)
+{
+	struct {
+		struct header header;
+		uint32_t argsz, flags;
+		uint64_t offset, address, size;
+	} map = {{.command = DMA_MAP, .size = 48}, 32, READ | WRITE, 0, 0, MEMORY_SIZE};
+	int memory = memfd_create("guest", 0);
+
+	if (memory < 0 || ftruncate(memory, MEMORY_SIZE) < 0)
+		fail("memory");
+	ask(&map.header, 16, &memory, 1);
+}
+
 static void set_vectors(const int *fds)
 {
 	struct {
@@ -151,6 +168,7 @@ int main(int argc, char **argv)
 	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0)
 		fail("connecting");
 	say_hello();
+	announce_memory();
 	for (int vector = 0; vector < VECTORS; vector++)
 		fds[vector] = eventfd(0, EFD_NONBLOCK);
 	store(CONFIG, COMMAND, MEMORY_AND_MASTER, 2);
