@@ -75,7 +75,8 @@ void keep_drop(struct keep *keep, const char *name);
  * next one finds them among its sets, those that were not asked for included.
  *
  * keep_stop_accepting() leaves further ones in the backlog; a few may be on their way. The drop of
- * `listener` ends it too, and lets go of those. 0, -ENOENT: no such listener, -EINVAL: not a prefix.
+ * `listener` ends it too, and lets go of those. 0, -ENOENT: no such listener, -EINVAL: not a
+ * prefix.
  */
 int keep_accept(struct keep *keep, const char *listener, const char *prefix, uint64_t first);
 void keep_stop_accepting(struct keep *keep, const char *listener);
