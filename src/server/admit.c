@@ -87,17 +87,21 @@ static bool wants_to_know(const struct server *server)
 }
 
 /* The client must refuse a version that it does not know; QEMU hangs if we merely close. */
+static void send_refusal(int sock, const struct wire_format *format, enum wire_refusal code)
+{
+	uint8_t bytes[WIRE_WIDTH_MAX];
+
+	if (format->has_version)
+		(void)fdpass_send(sock, bytes, wire_encode(format, code, bytes), -1);
+}
+
 static int refuse(
 	struct server *server, const struct newcomer *newcomer, const struct refusal *refusal)
 {
 	/* The line is to say who it was; the process may end as soon as it has its answer. */
 	if (!wants_to_know(server))
 		(void)identity_of_socket(newcomer->sock, "/proc", &server->identity);
-	if (server->config.format->has_version) {
-		uint8_t bytes[WIRE_WIDTH_MAX];
-		size_t size = wire_encode(server->config.format, refusal->code, bytes);
-		(void)fdpass_send(newcomer->sock, bytes, size, -1);
-	}
+	send_refusal(newcomer->sock, server->config.format, refusal->code);
 	server->stats.refusals++;
 	kept_counters(server);
 	if (newcomer->held)
@@ -362,10 +366,7 @@ int server_let_in(struct server *server, int sock, uint64_t serial, bool held)
 
 void server_turn_away(int sock)
 {
-	uint8_t bytes[WIRE_WIDTH_MAX];
-	size_t size = wire_encode(&wire_current, WIRE_REFUSAL_FULL, bytes);
-
-	(void)fdpass_send(sock, bytes, size, -1);
+	send_refusal(sock, &wire_current, WIRE_REFUSAL_FULL);
 	(void)shutdown(sock, SHUT_RDWR); /* a keeper has it, too */
 	close(sock);
 }
