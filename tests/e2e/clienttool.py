@@ -17,6 +17,7 @@ import time
 import pytest
 
 from conftest import TIMEOUT, find_program, wait_until
+from procs import status_of
 
 HELP = (
     "dump: dump peers (including us)\n"
@@ -76,8 +77,7 @@ class Program:
     def waits(self):
         """Wait until it is inside a command that waits: only then it catches Ctrl-C."""
         def catches():
-            with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-                caught = re.search(r"^SigCgt:\s+(\w+)", status.read(), re.M).group(1)
+            caught = status_of(self.process.pid)["SigCgt"]
             return int(caught, 16) & 1 << (signal.SIGINT - 1)
         wait_until(catches, "the client to wait")
 

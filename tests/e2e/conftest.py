@@ -26,6 +26,7 @@ import time
 
 import pytest
 
+import procs
 import wire
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -146,17 +147,13 @@ class Daemon:
     def alive(self):
         if self.process:
             return self.process.poll() is None
-        try:
-            text = pathlib.Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
-        except FileNotFoundError:
-            return False
-        return text.rsplit(")", 1)[1].split()[0] != "Z"  # its new parent may reap it late
+        return not procs.has_ended(self.pid)
 
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def sleeps(self):
-        return "State:\tS" in pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        return procs.state_of(self.pid) == "S"
 
     def settle(self):
         """Take the descriptors that it has once it is idle for all that it may have at its end."""
@@ -165,14 +162,11 @@ class Daemon:
 
     def status(self, field):
         """A number of /proc/PID/status, e.g. RssAnon (in KiB)."""
-        text = pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        return int(re.search(rf"^{field}:\s+(\d+)", text, re.M).group(1))
+        return int(procs.status_of(self.pid)[field].split()[0])
 
     def cpu_time(self):
         """CPU seconds used so far."""
-        text = pathlib.Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
-        fields = text.rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return procs.cpu_time(self.pid)
 
     def limit_fds(self, soft):
         """Change its soft RLIMIT_NOFILE while it runs; returns the old one."""

@@ -11,13 +11,13 @@ for tests to leave out.
 import hashlib
 import itertools
 import mmap
-import os
 import re
 import struct
 import subprocess
 
 import pytest
 
+import procs
 from conftest import build_dir, ended_with_test, find_program, wait_until
 from qemu import program
 
@@ -104,9 +104,7 @@ class Board:
 
     def cpu_time(self):
         """Seconds of processor time that it has used."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return procs.cpu_time(self.process.pid)
 
     def close(self):
         """Kill it, if it still runs."""

@@ -15,6 +15,7 @@ import pytest
 
 import wire
 from conftest import Server, acting_with, wait_until
+from procs import state_of
 
 
 @pytest.fixture
@@ -102,8 +103,7 @@ def ends(target, identifier, count=1):
 def stop(target):
     """The server takes a break: who connects now is admitted when it goes on."""
     os.kill(target.pid, signal.SIGSTOP)
-    status = f"/proc/{target.pid}/status"
-    wait_until(lambda: "State:\tT" in open(status, encoding="ascii").read(), "the server to stop")
+    wait_until(lambda: state_of(target.pid) == "T", "the server to stop")
 
 
 def go_on(target):

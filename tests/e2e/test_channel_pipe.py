@@ -14,6 +14,7 @@ import zlib
 import pytest
 
 from conftest import TIMEOUT, ended_with_test, find_program, kill, wait_until
+from procs import status_of
 
 SIZE = 3_000_003  # more than the ring of a region of 1 MiB takes
 HALF = SIZE // 2
@@ -153,8 +154,8 @@ def test_idle(server, run):
     feed(sender, b"a")
 
     def switches(process):
-        with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-            return re.findall(r"ctxt_switches:\s+(\d+)", status.read())
+        status = status_of(process.pid)
+        return status["voluntary_ctxt_switches"], status["nonvoluntary_ctxt_switches"]
 
     def idle():
         before = [switches(process) for process in (sender, receiver)]

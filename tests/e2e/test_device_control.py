@@ -8,7 +8,6 @@ harm, while a VMM goes on.
 import contextlib
 import json
 import os
-import pathlib
 import pwd
 import re
 import signal
@@ -22,6 +21,7 @@ import varlink
 import wire
 from conftest import TIMEOUT, TOP, acting_with, find_program, wait_until
 from controlled import READERS, Ongoing, ctl, ctl_json
+from procs import has_ended
 from test_device_restart import KeptDevices, keep  # pylint: disable=unused-import # fixture
 from test_restart import PATIENCE
 from vfio_user import BAR0, INTRMASK
@@ -247,8 +247,7 @@ def test_clients_wait_while_the_process_is_replaced(server, keep, attach, tmp):
         one.process.send_signal(signal.SIGSTOP)
         worker, = one.workers()
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda pid=worker: "State:\tZ" in pathlib.Path(
-            f"/proc/{pid}/status").read_text(encoding="ascii"), "its end", TIMEOUT)
+        wait_until(lambda pid=worker: has_ended(pid), "its end", TIMEOUT)
         with client(tmp / "control") as waiting:
             one.process.send_signal(signal.SIGCONT)
             told, = waiting.call(DEVICE + "ListDevices")["devices"]

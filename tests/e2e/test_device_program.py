@@ -23,6 +23,7 @@ import wire
 from clienttool import Replay, replay  # pylint: disable=unused-import
 from conftest import (
     TIMEOUT, TOP, Device, as_user, find_program, is_listening, runnable_by, wait_until)
+from procs import status_of
 from vfio_user import BAR0, BAR2, INTRMASK, IVPOSITION, MAPPABLE
 from vmms import (  # pylint: disable=unused-import
     CloudHypervisor, Qemu, attach, device_spec)
@@ -381,20 +382,15 @@ def test_log_that_nobody_reads(device_command, spawn, attach, tmp):
 # ---- what it may do ----
 
 
-def status_of(process):
-    text = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    return dict(re.findall(r"^(\w+):\s+(.*)$", text, re.M))
-
-
 def test_sandbox(plain):
-    status = status_of(plain())
+    status = status_of(plain().pid)
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb") + (("CapBnd",) if ROOT else ()):
         assert int(status[kind], 16) == 0, kind
 
 
 def test_no_sandbox(plain):
-    assert status_of(plain("--no-sandbox"))["Seccomp"] == "0"
+    assert status_of(plain("--no-sandbox").pid)["Seccomp"] == "0"
 
 
 @pytest.mark.skipif(not ROOT, reason="only root becomes somebody else")
@@ -403,7 +399,7 @@ def test_user(launch, device_command, attach, refused, tmp):
     one = launch(Device, f"{tmp}/d0", [
         "/usr/bin/setpriv", "--groups", "0,4", *device_command, "--user", "nobody", "--device",
         device_spec(tmp / "d0", type="plain", memdev=tmp / "memory")])
-    status = status_of(one)
+    status = status_of(one.pid)
     assert set(status["Uid"].split()) == {str(NOBODY.pw_uid)}
     assert set(status["Gid"].split()) == {str(NOBODY.pw_gid)}
     assert not {"0", "4"} & set(status["Groups"].split())
@@ -416,7 +412,7 @@ def test_user(launch, device_command, attach, refused, tmp):
 @pytest.mark.skipif(not ROOT, reason="we are an ordinary user anyway")
 def test_as_an_ordinary_user(plain, attach, device_command, tmp):
     one = plain(user="nobody")
-    assert status_of(one)["Seccomp"] == "2"
+    assert status_of(one.pid)["Seccomp"] == "2"
     attach(Qemu, one.socket).boot()
     command = runnable_by(device_command, tmp, "nobody")
     result = subprocess.run(

@@ -208,7 +208,7 @@ def test_vectors(server, board, join):
     for _ in range(2):
         before = served.board.cpu_time()
         time.sleep(2)
-        assert served.board.cpu_time() - before <= 0.01  # what it had begun, in whole ticks
+        assert served.board.cpu_time() - before < 0.015  # one tick: what it had begun
         ring_each(served)
     for vector in range(VECTORS):
         served.ring(vector, 3)

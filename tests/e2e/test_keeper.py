@@ -9,7 +9,6 @@ import itertools
 import os
 import pathlib
 import random
-import re
 import select
 import signal
 import socket
@@ -19,6 +18,7 @@ import time
 import pytest
 
 from conftest import TIMEOUT, find_program, is_listening, wait_until
+from procs import children_of, cpu_time, has_ended, state_of, status_of
 
 pytestmark = pytest.mark.ours
 
@@ -87,14 +87,8 @@ class Keeper:
         """Wait until it holds so many; besides it has 0, 1, 2, its signals and the worker's socket."""
         wait_until(lambda: self.fds() == n + 5, f"{n} descriptors to be held, not {self.fds() - 5}")
 
-    def ticks(self):
-        """Processor time that it has used, in hundredths of a second."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
-        return int(fields[11]) + int(fields[12])
-
     def worker(self):
-        text = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii")
-        return int(text) if text else None
+        return next(iter(children_of(self.pid)), None)
 
     def kill_worker(self):
         pid = self.worker()
@@ -114,8 +108,7 @@ class Keeper:
     def stopped_worker(self):
         """Another worker, which waits for SIGCONT before it does anything."""
         pid = self.next_worker("stop")
-        stat = pathlib.Path(f"/proc/{pid}/stat")
-        wait_until(lambda: stat.read_text("ascii").rsplit(")", 1)[1].split()[0] == "T", "SIGSTOP")
+        wait_until(lambda: state_of(pid) == "T", "SIGSTOP")
         return pid
 
     def names(self):
@@ -273,11 +266,10 @@ def test_worker_that_is_of_no_use_stops_nothing_but_itself(keeper, mode):
     client = Client(one.socket)
     client.check()
     pid = one.next_worker(mode)
-    stat = pathlib.Path(f"/proc/{pid}/stat")
-    wait_until(lambda: not one.mode.exists() and " S " in stat.read_text("ascii"), "it to wait")
-    used = one.ticks()
+    wait_until(lambda: not one.mode.exists() and state_of(pid) == "S", "it to wait")
+    used = cpu_time(one.pid)
     time.sleep(1)
-    assert one.ticks() - used < 4, "the keeper spins"
+    assert cpu_time(one.pid) - used < 0.04, "the keeper spins"
     one.next_worker()
     client.check()
 
@@ -420,14 +412,12 @@ def test_no_worker_outlives_its_keeper(keeper):
     pid = one.stopped_worker()  # which cannot see that the keeper's socket is closed
     one.process.kill()
     one.process.wait()
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}") or
-               " Z " in pathlib.Path(f"/proc/{pid}/stat").read_text("ascii"), "the worker's end")
+    wait_until(lambda: has_ended(pid), "the worker's end")
 
 
 def test_worker_gains_no_privileges(keeper):
     one = keeper()
-    status = pathlib.Path(f"/proc/{Client(one.socket).check()}/status").read_text("ascii")
-    assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
+    assert status_of(Client(one.socket).check())["NoNewPrivs"] == "1"
 
 
 def test_ready_fd_of_the_program(keeper):

@@ -7,7 +7,6 @@ probes, the fields of log lines.
 import http.client
 import json
 import os
-import pathlib
 import re
 import resource
 import select
@@ -22,6 +21,7 @@ import pytest
 import openmetrics
 import wire
 from conftest import TIMEOUT, TOP, Server, find_program, wait_until
+from procs import children_of, has_ended
 from test_restart import Kept
 
 pytestmark = pytest.mark.ours
@@ -251,8 +251,7 @@ def kept(server_command, launch, tmp):
 
 
 def kill_worker(target):
-    tasks = pathlib.Path(f"/proc/{target.pid}/task/{target.pid}")
-    worker = int((tasks / "children").read_text(encoding="ascii").split()[0])
+    (worker,) = children_of(target.pid)
     os.kill(worker, signal.SIGKILL)
     return worker
 
@@ -281,8 +280,7 @@ def test_a_port_that_is_taken_after_a_kill(kept, join):
     os.kill(target.pid, signal.SIGSTOP)  # before it sees the end
     try:
         worker = kill_worker(target)
-        wait_until(lambda: "\nState:\tZ" in pathlib.Path(f"/proc/{worker}/status").read_text(
-            encoding="ascii"), "the server's end")
+        wait_until(lambda: has_ended(worker), "the server's end")
         other = socket.create_server(("127.0.0.1", port_of(target)))
     finally:
         os.kill(target.pid, signal.SIGCONT)

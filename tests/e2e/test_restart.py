@@ -23,6 +23,7 @@ import pytest
 
 import wire
 from conftest import Daemon, find_program, is_listening, wait_until
+from procs import children_of, state_of
 from regions import Config, ControlError, call, memory_of, regions_of
 
 pytestmark = pytest.mark.ours
@@ -36,8 +37,7 @@ class Kept(Daemon):
     what = "keeper"
 
     def workers(self):
-        path = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(word) for word in path.read_text(encoding="ascii").split()]
+        return children_of(self.pid)
 
     def kill_worker(self):
         """Kill the server in whatever it is doing; its PID, 0 if there is none just now."""
@@ -201,10 +201,8 @@ def stopped_worker(one, tmp):
 
     def is_stopped():
         for pid in one.workers():
-            with contextlib.suppress(OSError):
-                text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-                if text.rsplit(")", 1)[1].split()[0] == "T":
-                    return pid
+            if state_of(pid) == "T":
+                return pid
         return None
 
     one.kill_worker()

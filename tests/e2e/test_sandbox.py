@@ -5,7 +5,6 @@ a reload and a restart as at the start. What is refused inside is tests/unit/tes
 """
 
 import os
-import pathlib
 import pwd
 import re
 import signal
@@ -17,6 +16,7 @@ import pytest
 
 import wire
 from conftest import Daemon, Server, find_program, is_listening, runnable_by, wait_until
+from procs import children_of, has_ended, status_of
 from regions import Config, call, memory_of, regions_of
 
 ROOT = os.geteuid() == 0
@@ -28,11 +28,6 @@ KEPT = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 10 | 1 << 14 | 1 << 19 | 1 << 24 | 1 << 2
 
 pytestmark = pytest.mark.ours
 as_root = pytest.mark.skipif(not ROOT, reason="only root becomes somebody else")
-
-
-def status_of(pid):
-    text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return dict(re.findall(r"^(\w+):\s+(.*)$", text, re.M))
 
 
 def expect_confined(pid, capabilities=0):
@@ -180,19 +175,18 @@ def test_user_below_a_keeper(config, launch, server_command, tmp, died):
     one = launch(Daemon, [*config.sockets(), config.control],
                  [find_program("ivshmem-keeper"), *runnable_by(server_command, tmp, "nobody"), "-F",
                   "-c", config.path, "--user", "nobody"], ready_fd=False)
-    children = pathlib.Path(f"/proc/{one.pid}/task/{one.pid}/children")
-    server = int(children.read_text(encoding="ascii"))
+    (server,) = children_of(one.pid)
     with wire.Peer(config.socket("a"), timeout=PATIENCE) as first:
         if died == "server":
             os.kill(server, signal.SIGKILL)
             with wire.Peer(config.socket("a"), timeout=PATIENCE):
                 first.pump_mesh(1, 1)
-            server = int(children.read_text(encoding="ascii"))
+            (server,) = children_of(one.pid)
             expect_confined(server)
             assert regions_of(config.control)["a"]["counters"]["restarts"] == 1
         else:
             one.kill()
-            wait_until(lambda: not pathlib.Path(f"/proc/{server}").exists(), "its end", PATIENCE)
+            wait_until(lambda: has_ended(server), "its end", PATIENCE)
 
 
 @as_root
@@ -210,6 +204,6 @@ def test_daemon_of_another_user_leaves_an_empty_pid_file(server_command, tmp):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda pid=pid: not pathlib.Path(f"/proc/{pid}").exists(), "its end")
+        wait_until(lambda pid=pid: has_ended(pid), "its end")
         assert pid_file.read_text(encoding="ascii") == ""
         assert not path.exists()

@@ -19,6 +19,7 @@ import pytest
 
 import wire
 from conftest import TOP, Daemon, find_program, wait_until
+from procs import children_of
 from regions import Config, regions_of
 
 pytestmark = pytest.mark.ours
@@ -48,8 +49,7 @@ class Installed(Daemon):
         self.program = self.log_path.parent / "ivshmem-server"
 
     def worker(self):
-        path = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return path.read_text(encoding="ascii").strip()
+        return next(iter(children_of(self.pid)), None)
 
     def runs(self, program):
         """Whether the server that runs is that program: a file of the same content."""
@@ -198,7 +198,7 @@ def upgrade_in_a_crowd(one, config, join, new):
     for _ in range(3):
         before = one.worker()
         os.kill(int(before), signal.SIGKILL)
-        keep_busy(crowd, passers, lambda old=before: one.worker() not in ("", old), "another one")
+        keep_busy(crowd, passers, lambda old=before: one.worker() not in (None, old), "another one")
     passers.stop()
     newcomer = join()
     newcomer.pump_mesh(PEERS, 1, PATIENCE)

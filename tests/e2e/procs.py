@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""
+What /proc says of a process that may end while it is read.
+
+Asked for in two steps ("is it there? then read"), the process ends between them one time in some
+thousand. So every question here has an answer for a process that is gone, and none asks twice.
+"""
+
+import os
+import pathlib
+import re
+
+
+def _text(pid, name):
+    try:
+        return pathlib.Path(f"/proc/{pid}/{name}").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):  # gone before open(), or before read()
+        return None
+
+
+def _stat(pid):
+    """The fields of /proc/PID/stat behind the name, which may have spaces in it."""
+    text = _text(pid, "stat")
+    return text.rsplit(")", 1)[1].split() if text else None
+
+
+def state_of(pid):
+    """R, S, D, T, Z or another letter of proc(5), or None: it is gone."""
+    fields = _stat(pid)
+    return fields[0] if fields else None
+
+
+def has_ended(pid):
+    """Nothing of it runs any more; whoever is its parent may not have asked for its status yet."""
+    return state_of(pid) in (None, "Z", "X")
+
+
+def children_of(pid):
+    """PIDs of the processes that its first thread has started, those that nobody waited for too."""
+    return [int(word) for word in (_text(pid, f"task/{pid}/children") or "").split()]
+
+
+def cpu_time(pid):
+    """Seconds of processor time that it has used."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def status_of(pid):
+    """/proc/PID/status, a text for each field; empty for a process that is gone."""
+    return dict(re.findall(r"^(\w+):\s+(.*)$", _text(pid, "status") or "", re.M))
