@@ -5,14 +5,19 @@
  * Four ways to get a memory object, none of which ever truncates or resizes what was there:
  *
  *   memfd  anonymous, the only one that can be sealed
- *   shm    created exclusively, or an existing one adopted if the operator said so
+ *   shm    created, or an existing one adopted if the operator said so
  *   dir    a file without a name, so there is nothing to clean up and nothing to guess
  *   file   opened, nothing else
  *
  * The mode is set before the object has a size: a memfd is born 0777, and whoever holds a read-only
  * descriptor of it could open it for writing through /proc.
  *
- * A shared memory object is removed by name, and the name may belong to somebody else by the time
+ * A shared memory object is made without its name, which it gets in one step when all of it is
+ * there (region_publish()): nobody ever opens a half of it, and a process that is killed before
+ * leaves nothing. shm_open() cannot do that, so /dev/shm is used as the directory that it is, for
+ * glibc and musl alike.
+ *
+ * It is removed by name, and the name may belong to somebody else by the time
  * we leave (removed by hand, second server). So the inode is compared first. Linux has no call that
  * removes by descriptor, so a window of a few microseconds remains.
  */
@@ -20,6 +25,7 @@
 
 #include "base/parse.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -38,7 +44,9 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-#define DEFAULT_MODE 0600
+#define DEFAULT_MODE  0600
+#define SHM_DIRECTORY "/dev/shm"
+#define SHM_PATH_SIZE (sizeof(SHM_DIRECTORY) + SHM_NAME_SIZE)
 
 static int set_mode(int fd, const struct region_config *config, struct region_error *error)
 {
@@ -76,6 +84,42 @@ static int open_memfd(
 	return set_mode(region->fd, config, error);
 }
 
+static void shm_path(const char *name, char path[SHM_PATH_SIZE])
+{
+	snprintf(path, SHM_PATH_SIZE, "%s%s", SHM_DIRECTORY, name);
+}
+
+static bool shm_exists(const char *name)
+{
+	char path[SHM_PATH_SIZE];
+	struct stat st;
+
+	shm_path(name, path);
+	return lstat(path, &st) == 0;
+}
+
+static int refuse_shm(struct region_error *error, const char *name)
+{
+	return region_fail(error, -EEXIST,
+		"-M/--shm: '%.60s' exists, another server may be "
+		"using it: choose another name, --reuse it, or remove /dev/shm%.60s",
+		name + 1, name);
+}
+
+static int make_shm(struct region *region, const char *name, const struct region_config *config,
+	struct region_error *error)
+{
+	region->fd = open(SHM_DIRECTORY, O_TMPFILE | O_RDWR | O_CLOEXEC, DEFAULT_MODE);
+	if (region->fd < 0)
+		return region_fail(
+			error, -errno, "-M/--shm: cannot create '%.100s': %m", config->name);
+	region->created = true;
+	region->name = strdup(name);
+	if (!region->name)
+		return region_fail(error, -ENOMEM, "-M/--shm: %m");
+	return set_mode(region->fd, config, error);
+}
+
 static int open_shm(
 	struct region *region, const struct region_config *config, struct region_error *error)
 {
@@ -85,29 +129,30 @@ static int open_shm(
 			"-M/--shm: '%.60s' is no name for a shared "
 			"memory object: 1 to %d characters, no slash but a leading one",
 			config->name, SHM_NAME_SIZE - 3);
-	region->fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL, DEFAULT_MODE);
-	if (region->fd >= 0) {
-		region->created = true;
-		region->name = strdup(path);
-		if (!region->name) {
-			shm_unlink(path);
-			return region_fail(error, -ENOMEM, "-M/--shm: %m");
-		}
-		return set_mode(region->fd, config, error);
-	}
-	if (errno != EEXIST)
-		return region_fail(
-			error, -errno, "-M/--shm: cannot create '%.100s': %m", config->name);
+	if (!shm_exists(path))
+		return make_shm(region, path, config, error);
 	if (!config->reuse)
-		return region_fail(error, -EEXIST,
-			"-M/--shm: '%.60s' exists, another server may be "
-			"using it: choose another name, --reuse it, or remove /dev/shm%.60s",
-			config->name, path);
+		return refuse_shm(error, path);
 	region->fd = shm_open(path, O_RDWR, 0);
 	if (region->fd < 0)
 		return region_fail(
 			error, -errno, "--reuse: cannot open '%.100s': %m", config->name);
 	return 0;
+}
+
+int region_publish(const struct region *region, struct region_error *error)
+{
+	char from[40], to[SHM_PATH_SIZE];
+
+	if (!region->name)
+		return 0;
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", region->fd);
+	shm_path(region->name, to);
+	if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno == EEXIST)
+		return refuse_shm(error, region->name);
+	return region_fail(error, -errno, "-M/--shm: cannot create '%.100s': %m", to);
 }
 
 static int open_dir(
@@ -180,14 +225,40 @@ int backing_open(
 	return err;
 }
 
-void backing_unlink(const struct region *region)
+static void unlink_if_same(int directory, const char *name, const struct stat *ours)
 {
-	struct stat ours, named;
-	int fd = shm_open(region->name, O_RDONLY, 0);
-	if (fd < 0)
+	struct stat named;
+
+	if (fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+		ours->st_dev == named.st_dev && ours->st_ino == named.st_ino)
+		unlinkat(directory, name, 0);
+}
+
+void region_unpublish(struct region *region)
+{
+	char path[SHM_PATH_SIZE];
+	struct stat ours;
+
+	if (!region->name)
 		return;
-	if (fstat(region->fd, &ours) == 0 && fstat(fd, &named) == 0 &&
-		ours.st_dev == named.st_dev && ours.st_ino == named.st_ino)
-		shm_unlink(region->name);
+	shm_path(region->name, path);
+	if (fstat(region->fd, &ours) == 0)
+		unlink_if_same(AT_FDCWD, path, &ours);
+	free(region->name);
+	region->name = NULL;
+}
+
+void region_discard(int fd)
+{
+	struct stat ours;
+	DIR *directory = opendir(SHM_DIRECTORY);
+	const struct dirent *entry;
+
+	if (directory && fstat(fd, &ours) == 0 && ours.st_nlink > 0) {
+		while ((entry = readdir(directory)))
+			unlink_if_same(dirfd(directory), entry->d_name, &ours);
+	}
+	if (directory)
+		closedir(directory);
 	close(fd);
 }

@@ -10,17 +10,14 @@ int region_fail(struct region_error *error, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * Make a new object of size 0, with its final mode, or open the existing one. Fills region->fd,
- * kind, granule, created and name; on failure what it filled is for region_fini().
+ * Make a new object of size 0, with its final mode and no name, or open an existing one. Fills
+ * region->fd, kind, granule, created and name; on failure what it filled is for region_fini().
  */
 int backing_open(
 	struct region *region, const struct region_config *config, struct region_error *error);
 
 /* Page size of the memory behind `fd`. */
 uint64_t backing_granule(int fd);
-
-/* Remove the name of an object that we created, unless the name is somebody else's by now. */
-void backing_unlink(const struct region *region);
 
 /* "/name" for shm_open(), or false if it cannot be one. */
 #define SHM_NAME_SIZE 256

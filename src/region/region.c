@@ -260,8 +260,7 @@ fail:
 void region_fini(struct region *region)
 {
 	if (region->fd >= 0) {
-		if (region->name)
-			backing_unlink(region);
+		region_unpublish(region);
 		close(region->fd);
 	}
 	free(region->name);

@@ -41,8 +41,8 @@ struct region {
 	uint64_t size;    /* bytes */
 	uint64_t granule; /* page size of the backing, bytes */
 	bool sealed;      /* shrink, grow and seal seals are set */
-	bool created;     /* we made the named object: region_fini() removes it */
-	char *name;       /* of the object to remove, or NULL */
+	bool created;     /* we made the object of a name: region_fini() removes it */
+	char *name;       /* that region_publish() gives it and that is to be removed, or NULL */
 };
 
 #define REGION_INIT                                                                                \
@@ -59,12 +59,26 @@ struct region_error {
 uint64_t region_round_size(uint64_t size);
 
 /*
- * Create (or adopt) as `config` says. 0, or -errno with error->text filled and nothing left behind:
+ * Create (or adopt) as `config` says; what is new of REGION_SHM has no name yet, and only
+ * region_publish() gives it one. 0, or -errno with error->text filled and nothing left behind:
  *   -EINVAL  impossible combination or size      -ENOMEM  does not fit (both numbers in the text)
  *   -EEXIST  REGION_SHM exists and no reuse      others   from the system call that failed
  */
 int region_create(
 	struct region *region, const struct region_config *config, struct region_error *error);
+
+/*
+ * Now others may find it: give a new shared memory object its name, in one step. Does nothing for
+ * any other. 0, or -errno with error->text; -EEXIST: somebody was faster.
+ */
+int region_publish(const struct region *region, struct region_error *error);
+
+/* The contrary, unless the name is another object's by now. The memory stays. */
+void region_unpublish(struct region *region);
+
+/* The same for an object that region_create() made in an earlier process, by which name nobody
+ * knows; closes it. */
+void region_discard(int fd);
 
 /*
  * Take over the descriptor of a region that region_create() has made by this config, maybe in

@@ -27,7 +27,7 @@ static inline struct region create(const struct region_config *config)
 {
 	struct region region;
 	struct region_error error = {""};
-	if (region_create(&region, config, &error) != 0)
+	if (region_create(&region, config, &error) != 0 || region_publish(&region, &error) != 0)
 		fail_msg("%s", error.text);
 	return region;
 }

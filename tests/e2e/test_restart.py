@@ -612,8 +612,23 @@ def test_state_that_is_not_understood_is_left_alone(config, serve, peers, old, n
         peer.pump_mesh(2, 2)
 
 
+def spec_of(config, name):
+    """A small region to create; every other one has memory with a name."""
+    spec = {"name": name, "size": 4096, "socket": config.socket(name)}
+    if int(name[1:]) % 2:
+        spec |= {"backing": "shm", "backing_name": f"{config.tmp.name}-{name}"}
+    return spec
+
+
+def named_memory(config):
+    return {path.name for path in pathlib.Path("/dev/shm").glob(f"{config.tmp.name}-*")}
+
+
 def test_regions_come_and_go_while_it_is_killed(config, serve, kills):
-    """What was answered holds; what was not is there or not, and can be tried again."""
+    """
+    What was answered holds; what was not is there or not, and can be tried again. Nothing is left
+    in /dev/shm of what is not.
+    """
     config.write({"a": "size = 4K"})
     one = serve(config)
     killer = Killer(one, kills, 7)
@@ -623,8 +638,7 @@ def test_regions_come_and_go_while_it_is_killed(config, serve, kills):
         name = f"r{chance.randrange(8)}"
         try:
             if chance.random() < 0.5:
-                call(config.control, "CreateRegion", spec={
-                    "name": name, "size": 4096, "socket": config.socket(name)})
+                call(config.control, "CreateRegion", spec=spec_of(config, name))
                 assert known.get(name) is not True
                 known[name] = True
             else:
@@ -646,9 +660,12 @@ def test_regions_come_and_go_while_it_is_killed(config, serve, kills):
     listed = persist(regions_of, config.control)
     for name, there in known.items():
         assert (name in listed) == there, name
+    assert named_memory(config) == {f"{config.tmp.name}-{name}" for name in listed
+                                    if name != "a" and int(name[1:]) % 2}
     for name in listed:
         with wire.Peer(config.socket(name), timeout=PATIENCE) as peer:
             assert peer.id == 0
         if name != "a":
             call(config.control, "RemoveRegion", name=name, force=True)
     one.settle()
+    assert not named_memory(config)

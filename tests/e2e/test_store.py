@@ -5,6 +5,7 @@ it: a notify socket that keeps what it is sent, and sockets that are passed at t
 """
 
 import os
+import resource
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 import wire
 from conftest import kill, wait_until
-from regions import Config, call, regions_of
+from regions import Config, ControlError, call, regions_of
 
 pytestmark = pytest.mark.ours
 
@@ -239,6 +240,31 @@ def test_socket_of_the_unit_outlives_its_region(tmp, start):
         wire.Peer(path).close()
         kill(process)
         process = start("-c", config.path, passed=passed)
+        wire.Peer(path).close()
+        kill(process)
+
+
+def test_socket_of_the_unit_outlives_a_region_that_could_not_be_made(tmp, start):
+    """For want of descriptors, at whatever step: the next reload finds it again."""
+    config = Config(tmp).write({"a": "size = 4K"})
+    path = config.socket("camera")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        process = start("-c", config.path, passed={"listen.camera": listener.fileno()})
+        config.write({"a": "size = 4K", "camera": "size = 4K"})
+        hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[1]
+        failed, limit = 0, len(os.listdir(f"/proc/{process.pid}/fd"))
+        while "camera" not in regions_of(config.control):
+            limit += 1
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+            try:
+                call(config.control, "Reload")
+            except (AssertionError, ControlError, OSError):
+                failed += 1
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            assert limit < 200
+        assert failed > 3
         wire.Peer(path).close()
         kill(process)
 

@@ -77,6 +77,46 @@ static void test_shm_is_created_exclusively_and_removed(void **state)
 	assert_int_equal(region_open_shm(config.name, true), -ENOENT);
 }
 
+static void test_shm_gets_its_name_when_it_is_whole(void **state)
+{
+	(void)state;
+	struct region_config config = {.kind = REGION_SHM, .name = shm_test_name(), DEFAULTS};
+	struct region region, faster;
+	struct region_error error = {""};
+	assert_int_equal(region_create(&region, &config, &error), 0);
+	assert_int_equal(region_open_shm(config.name, true), -ENOENT);
+	assert_int_equal(region_create(&faster, &config, &error), 0);
+	assert_int_equal(region_publish(&faster, &error), 0);
+
+	assert_int_equal(region_publish(&region, &error), -EEXIST);
+	assert_has(error.text, "another server may be using it");
+	region_fini(&region);
+	int fd = region_open_shm(config.name, true); /* the faster one's */
+	assert_int_equal(status(fd).st_ino, status(faster.fd).st_ino);
+	assert_int_equal(status(fd).st_size, 4 * MiB);
+	close(fd);
+
+	region_unpublish(&faster);
+	assert_int_equal(region_open_shm(config.name, true), -ENOENT);
+	assert_int_equal(status(faster.fd).st_nlink, 0);
+	region_fini(&faster);
+}
+
+static void test_shm_of_a_killed_process_is_removed_by_its_descriptor(void **state)
+{
+	(void)state;
+	struct region_config config = {.kind = REGION_SHM, .name = shm_test_name(), DEFAULTS};
+	struct region region = create(&config), others;
+	config.name = shm_test_name();
+	others = create(&config);
+	region_discard(fcntl(region.fd, F_DUPFD_CLOEXEC, 0));
+	assert_int_equal(status(region.fd).st_nlink, 0);
+	assert_int_equal(status(others.fd).st_nlink, 1);
+	region_discard(fcntl(region.fd, F_DUPFD_CLOEXEC, 0)); /* it has no name */
+	region_fini(&region);
+	region_fini(&others);
+}
+
 static void test_shm_of_somebody_else_by_now_is_not_removed(void **state)
 {
 	(void)state;
@@ -289,6 +329,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_shm_is_created_exclusively_and_removed),
+		TEST(test_shm_gets_its_name_when_it_is_whole),
+		TEST(test_shm_of_a_killed_process_is_removed_by_its_descriptor),
 		TEST(test_shm_of_somebody_else_by_now_is_not_removed),
 		TEST(test_failed_start_removes_the_shm_it_created),
 		TEST(test_reuse_adopts_and_changes_nothing),

@@ -75,7 +75,14 @@ static int create_shm(const struct device_spec *spec, struct log *log)
 	struct region_error why;
 
 	int error = region_create(&region, &config, &why);
+	if (error == 0)
+		error = region_publish(&region, &why);
+	if (error == -EEXIST) { /* somebody has made it meanwhile */
+		region_fini(&region);
+		error = region_create(&region, &config, &why);
+	}
 	if (error < 0) {
+		region_fini(&region);
 		log_error(log, "%s: shm=%s: %s", spec->name, spec->create_shm,
 			without_option(why.text));
 		return error;

@@ -83,6 +83,8 @@ static const struct sandbox_call serving[] = {
 	ANY("fstatfs64"),
 	ANY("statfs"),
 	ANY("statfs64"),
+	ANY("linkat"),
+	ANY("getdents64"),
 	ANY("flock"),
 	ANY("umask"),
 	ANY("mkdir"),

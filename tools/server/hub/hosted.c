@@ -19,6 +19,7 @@
 #include "region/header.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +103,16 @@ static int make_memory(struct hosted *hosted, char *reason)
 		error = uuid_random(hosted->spec.uuid);
 	if (error < 0)
 		snprintf(reason, REASON_SIZE, "cannot make a UUID: %s", strerror(-error));
+	return error;
+}
+
+static int publish_memory(const struct hosted *hosted, char *reason)
+{
+	struct region_error why;
+	int error = region_publish(&hosted->region, &why);
+
+	if (error < 0)
+		snprintf(reason, REASON_SIZE, "%s", why.text);
 	return error;
 }
 
@@ -255,7 +266,16 @@ struct hosted *hosted_create(
 	if (*error == 0)
 		*error = keeping_begin(hosted, reason);
 	if (*error == 0)
+		*error = publish_memory(hosted, reason);
+	if (*error == 0)
+		*error = keeping_complete(hosted, reason);
+	if (*error == 0)
 		return hosted;
+	keeping_end(hosted);
+	if (hosted->listener_held && hosted->listener.inode == 0) { /* a reload may try again */
+		keeping_give_listener_back(hosted, hosted->listener.fd);
+		hosted->listener.fd = -1;
+	}
 	hosted_free(hosted);
 	return NULL;
 }
@@ -382,12 +402,13 @@ void hosted_end(struct hosted *hosted)
 
 	hosted->ending = true;
 	keeping_end(hosted);
+	region_unpublish(&hosted->region); /* nobody else joins, and a new one may take the name */
 	list_append(&hosted->hub->removed, &hosted->removed_link);
 	acceptor_stop(&hosted->acceptor);
 	server_farewell(hosted->server);
 	acceptor_drain(&hosted->acceptor, !is_units);
 	if (is_units)
-		keeping_give_listener_back(hosted);
+		keeping_give_listener_back(hosted, fcntl(hosted->listener.fd, F_DUPFD_CLOEXEC, 0));
 	listener_close(&hosted->listener);
 	uv_timer_start(&hosted->deadline, deadline_event, hosted->hub->config.exit_timeout_ms, 0);
 	hosted_touch(hosted);

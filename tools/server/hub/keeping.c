@@ -5,6 +5,7 @@
  * Whoever holds descriptors for us does so under these names, N being a region's:
  *
  *   memory.N  listen.N  state.N   its memory, its listening socket, the kept state of its server
+ *   own.N                         in place of memory.N: has a name in /dev/shm that we gave it
  *   bound.N                       in place of listen.N with systemd, where that is the unit's
  *   spec.N.NUMBER                 what it is (saved.h)
  *   s.N.SERIAL                    the connection of a peer
@@ -19,7 +20,8 @@
  *                 process takes the higher one
  *
  * Killed between any two of these we leave either the region, or parts that belong to none, which
- * the next process drops; but a listening socket it takes for the region when it makes it anew, and
+ * the next process drops, own.N with its name: it is held before it gets that, and until that is
+ * removed. But a listening socket it takes for the region when it makes it anew, and
  * so it takes one that the unit of systemd passes. One that no region wants it drops with its file:
  * the keeper has it open until it has read that, and a file with a listener behind it keeps a new
  * region away. A part is complete when it is put: the state has been begun, the spec is written.
@@ -37,7 +39,6 @@
 #include "server/kept.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,10 +48,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BATCH 64 /* connections at a time; then others get their turn */
-#define LATE                                                                                       \
-	1024 /* more than the keeper has on their way to us when it drops a listening socket       \
-	      */
+#define BATCH 64   /* connections at a time; then others get their turn */
+#define LATE  1024 /* more than the keeper has sent us when it drops a listening socket */
 
 static bool is_kept(const struct hosted *hosted)
 {
@@ -231,12 +230,25 @@ bool keeping_take_listener(struct hosted *hosted)
 	return take_listener(hosted, "listen") || take_listener(hosted, KEEPING_BOUND);
 }
 
-void keeping_give_listener_back(struct hosted *hosted)
+void keeping_give_listener_back(struct hosted *hosted, int fd)
 {
 	char name[KEEP_NAME_SIZE];
 
 	name_part(name, "listen", hosted);
-	keep_give_back(hosted->hub->keep, name, fcntl(hosted->listener.fd, F_DUPFD_CLOEXEC, 0));
+	keep_give_back(hosted->hub->keep, name, fd);
+}
+
+static int held(int error, char *reason)
+{
+	if (error < 0)
+		snprintf(reason, REASON_SIZE, "cannot have its descriptors held: %s",
+			strerror(-error));
+	return error;
+}
+
+static const char *memory_part(const struct hosted *hosted)
+{
+	return hosted->life.region_created ? KEEPING_OWN : "memory";
 }
 
 int keeping_begin(struct hosted *hosted, char *reason)
@@ -248,22 +260,27 @@ int keeping_begin(struct hosted *hosted, char *reason)
 	server_set_last_serial(hosted->server, hosted->hub->serials);
 	int error = begin_state(hosted, &state_fd);
 	if (error == 0)
-		error = put(hosted, "memory", hosted->region.fd);
-	if (error == 0 && !hosted->listener_held)
-		error = put(hosted, hosted->hub->holder == KEEP_SYSTEMD ? KEEPING_BOUND : "listen",
-			hosted->listener.fd);
-	if (error == 0)
 		error = put(hosted, "state", state_fd);
 	if (state_fd >= 0)
 		close(state_fd);
+	if (error == 0)
+		error = put(hosted, memory_part(hosted), hosted->region.fd);
+	return held(error, reason);
+}
+
+int keeping_complete(struct hosted *hosted, char *reason)
+{
+	int error = 0;
+
+	if (hosted->hub->holder == KEEP_NOBODY)
+		return 0;
+	if (!hosted->listener_held)
+		error = put(hosted, hosted->hub->holder == KEEP_SYSTEMD ? KEEPING_BOUND : "listen",
+			hosted->listener.fd);
 	hosted->spec_number = 1;
 	if (error == 0)
 		error = put_spec(hosted, hosted->spec_number);
-	if (error == 0)
-		return 0;
-	keeping_end(hosted);
-	snprintf(reason, REASON_SIZE, "cannot have its descriptors held: %s", strerror(-error));
-	return error;
+	return held(error, reason);
 }
 
 /* server_visit() would look every one of them up in /proc. */
@@ -300,6 +317,8 @@ void keeping_end(struct hosted *hosted)
 		drop(hosted, KEEPING_BOUND);
 		drop(hosted, "listen"); /* which ends accepting */
 	}
+	region_unpublish(&hosted->region);
+	drop(hosted, KEEPING_OWN);
 	drop(hosted, "memory");
 	drop(hosted, "state");
 	drop_peers(hosted);

@@ -7,17 +7,24 @@
 
 /* All of these do nothing if nobody holds. */
 
-/* A new region: have it held, before it accepts. 0, or -errno with `reason`. */
+/*
+ * A new region: have its memory held, before that gets its name; then the rest, before it accepts.
+ * 0, or -errno with `reason`: then keeping_end().
+ */
 int keeping_begin(struct hosted *hosted, char *reason);
+int keeping_complete(struct hosted *hosted, char *reason);
 
 /* Part of the name of a listening socket that we have had systemd hold: listen.N is the unit's. */
 #define KEEPING_BOUND "bound"
 
+/* In place of "memory" for memory with a name that is to be removed with it. */
+#define KEEPING_OWN "own"
+
 /* Its listening socket, if somebody has passed one. */
 bool keeping_take_listener(struct hosted *hosted);
 
-/* It is the unit's: for the next region of that name. */
-void keeping_give_listener_back(struct hosted *hosted);
+/* It is the unit's: for the next region of that name, which gets `fd`. */
+void keeping_give_listener_back(struct hosted *hosted, int fd);
 
 /* Close one that is held and that no region wants, and remove its file. */
 void keeping_end_listener(struct hub *hub, int fd);

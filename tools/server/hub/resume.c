@@ -255,8 +255,8 @@ static struct hosted *make_hosted(const struct share *share, struct held *spec_h
 		close(fd);
 	if (*error < 0)
 		return NULL;
-	int memory = take_one(share, find(share, "memory"), "memory");
-	struct held *bound = find(share, KEEPING_BOUND);
+	struct held *own = find(share, KEEPING_OWN), *bound = find(share, KEEPING_BOUND);
+	int memory = take_one(share, own ? own : find(share, "memory"), "memory");
 	int listener = memory < 0
 		? memory
 		: take_one(share, bound ? bound : find(share, "listen"), "listener");
@@ -314,6 +314,8 @@ static void let_go(struct hub *hub, const struct held *held)
 	for (int i = 0; i < n; i++) {
 		if (is_listener(held))
 			keeping_end_listener(hub, fds[i]);
+		else if (strcmp(held->part, KEEPING_OWN) == 0)
+			region_discard(fds[i]);
 		else
 			close(fds[i]);
 	}
