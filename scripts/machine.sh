@@ -18,8 +18,9 @@ as_root() {
 }
 
 remove_machine() {
-	[ -z "$child" ] || kill -KILL "$child" 2>/dev/null # and with it all of its namespace
-	wait
+	# With it all of its namespace ends. Nothing else is waited for: what reads the script's output
+	# ends after the script.
+	[ -z "$child" ] || { kill -KILL "$child" && wait "$child"; } 2>/dev/null
 	if [ -n "${keep:-}" ]; then
 		say "the machine is in $machine (remove with: rm -rf --one-file-system $dir)"
 	else
