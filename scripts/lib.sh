@@ -24,6 +24,19 @@ die() {
 	exit 1
 }
 
+# persist LOG COMMAND...: for what comes over the network. Its output goes to LOG; if it fails, it is
+# tried again, for a mirror may be out of breath, or in the middle of its own update.
+persist() {
+	output=$1
+	shift
+	for pause in 5 15 45 end; do
+		! "$@" >"$output" 2>&1 || return 0
+		[ "$pause" != end ] || return 1
+		say "that failed, once more in $pause s: $(tail -n 1 "$output")" >&2
+		sleep "$pause"
+	done
+}
+
 # copy_checkout DIRECTORY: the tracked files
 copy_checkout() {
 	mkdir -p "$1"

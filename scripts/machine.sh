@@ -38,15 +38,20 @@ archives() {
 		awk -v suite=$suite '$2 == suite || index($2, suite "-") == 1' | sort -u
 }
 
+bootstrap() {
+	rm -rf --one-file-system "$machine" && mkdir "$machine" &&
+		debootstrap --variant=minbase \
+			--keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$@"
+}
+
 # make_base TAR
 make_base() {
 	local archive proxy base=$1
 	archive=$(awk -v suite=$suite '$2 == suite { print $1; exit }' "$dir/archives")
 	eval "$(apt-config shell proxy Acquire::http::Proxy)"
 	say "making a minimal Debian $suite (kept in .cache for a week)"
-	http_proxy=${http_proxy:-${proxy:-}} debootstrap --variant=minbase \
-		--keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-		$suite "$machine" "$archive" >"$dir/debootstrap.log" 2>&1 || {
+	http_proxy=${http_proxy:-${proxy:-}} persist "$dir/debootstrap.log" \
+		bootstrap $suite "$machine" "$archive" || {
 		tail -n 20 "$dir/debootstrap.log" >&2
 		die "debootstrap failed"
 	}
@@ -120,7 +125,7 @@ new_machine() {
 	mkdir "$machine"
 	archives >"$dir/archives"
 	if [ ! -s "$dir/archives" ]; then
-		apt-get -qq update
+		persist "$dir/apt.log" apt-get -qq update
 		archives >"$dir/archives"
 		[ -s "$dir/archives" ] || die "apt knows no Debian archive with $suite"
 	fi
