@@ -111,9 +111,10 @@ they_talk() {
 	say "$2" "int $(id_of "$3") 0"
 	say "$3" "int $(id_of "$2") 0"
 	eventually heard "$2" '"interrupt"' $rings && eventually heard "$3" '"interrupt"' $rings || return
-	left=$(grep -c '"left"' "$work/$2")
+	left=$(grep -c '"left"' "$work/$2") others_left=$(grep -c '"left"' "$work/$3")
 	as alice ivshmem-client --connect-timeout $PATIENCE --uri "$1" info >/dev/null || return
-	eventually heard "$2" '"left"' $((left + 1)) && eventually heard "$3" '"left"' $((left + 1)) &&
+	eventually heard "$2" '"left"' $((left + 1)) &&
+		eventually heard "$3" '"left"' $((others_left + 1)) &&
 		! heard "$2" server-lost && ! heard "$3" server-lost
 }
 

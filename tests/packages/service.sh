@@ -3,6 +3,9 @@
 # The packaged services under systemd, for tests in booted machines. UNIT is the one with the server,
 # unless it is said.
 
+# What the kernel says must not be in the middle of a line of ours. It says its last words anyway.
+echo 1 >/proc/sys/kernel/printk
+
 property() {
 	systemctl show --property "$2" --value "$1"
 }
