@@ -27,7 +27,7 @@
 
 #define MEET_OFFSET 4096u
 #define TURN_OFFSET 8192u
-#define TIMEOUT_MS  20000
+#define TIMEOUT_MS  60000
 #define UIO         "/dev/uio0"
 
 static struct ivshmem_peer *peer;

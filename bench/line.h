@@ -7,7 +7,7 @@
 
 #include <ivshmem/peer.h>
 
-#define LINE_TIMEOUT_MS 5000
+#define LINE_TIMEOUT_MS 60000 /* the other end may be a machine that boots */
 
 struct line {
 	struct ivshmem_peer *peer;
