@@ -31,7 +31,7 @@
 #include "ivshmem/abi.h"
 
 #define DEBUG_EXIT_PORT 0xf4 /* iobase of isa-debug-exit */
-#define SETTLE_S        5
+#define SETTLE_S        30
 
 static __attribute__((noreturn)) void leave(bool passed)
 {

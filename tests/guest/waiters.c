@@ -66,7 +66,7 @@ static int await_vectors(struct ivshmem_peer *peer, unsigned highest)
 	int id = ivshmem_id(peer);
 
 	while (ivshmem_connected(peer) && ivshmem_vectors(peer, (unsigned)id) <= (int)highest)
-		if (ivshmem_dispatch(peer, 5000) <= 0)
+		if (ivshmem_dispatch(peer, 60000) <= 0)
 			return -1;
 	return 0;
 }
