@@ -278,6 +278,15 @@ def test_output_that_cannot_be_written_is_a_failure(server, client):
     assert "cannot write to standard output" in result.stderr
 
 
+def test_news_that_came_while_it_was_busy(replay, start):
+    """Whoever did not look for a long time has not heard that the server is quiet."""
+    program = start("-S", replay.path, "read 0 64K; info")  # more than a pipe takes
+    replay.accept(own=4, others=[3], vectors=2)
+    time.sleep(1)  # longer than it would wait for the first vector
+    lines = [program.line() for _ in range((64 << 10) // 16 + 8)]
+    assert lines[-2:] == ["vectors = 2", "peers = 1"]
+
+
 # ---- JSON ----
 
 

@@ -330,9 +330,13 @@ bool session_await(struct client *c, long id, long vector)
 		uint64_t now = clock_ms();
 		uint64_t quiet = now - c->news_ms;
 		uint64_t enough = c->own_vectors > 0 ? QUIET_MS : QUIET_NO_VECTORS_MS;
-		if (!tells || c->lost || quiet >= enough ||
-			now - c->opened_ms >= LONGEST_WAIT_FOR_QUIET_MS)
+		bool late = now - c->opened_ms >= LONGEST_WAIT_FOR_QUIET_MS;
+		if (!tells || c->lost)
 			return false;
-		session_step(c, -1, (int)(enough - quiet));
+		/* Who was busy for so long has heard nothing: it is quiet if nothing is there. */
+		int left = quiet >= enough || late ? 0 : (int)(enough - quiet);
+		enum session_wake wake = session_step(c, -1, left);
+		if (left == 0 && (wake == WAKE_TIMEOUT || late))
+			return is_id(id) && ivshmem_vectors(c->peer, (unsigned)id) > vector;
 	}
 }
