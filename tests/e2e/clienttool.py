@@ -75,10 +75,15 @@ class Program:
         return reply.removesuffix(PROMPT)
 
     def waits(self):
-        """Wait until it is inside a command that waits: only then it catches Ctrl-C."""
+        """
+        Wait until it is inside a command that waits: only then it catches Ctrl-C. So do we, whose
+        handlers it has until execve(), which has closed what Popen() waits for, is over; but there
+        it does not sleep.
+        """
         def catches():
-            caught = status_of(self.process.pid)["SigCgt"]
-            return int(caught, 16) & 1 << (signal.SIGINT - 1)
+            status = status_of(self.process.pid)
+            return (status["State"].startswith("S")
+                    and int(status["SigCgt"], 16) & 1 << (signal.SIGINT - 1))
         wait_until(catches, "the client to wait")
 
     def line(self):
