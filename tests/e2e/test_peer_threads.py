@@ -6,13 +6,14 @@ import re
 from conftest import find_program, wait_until
 
 VECTORS = 8
+QUIET = "10"  # seconds without a ring, after which a thread is done
 
 
 def test_each_wakes_for_its_own_vector(server, join, spawn, tmp):
     target = server(vectors=VECTORS)
     log = tmp / "waiters"
     with open(log, "wb") as output:
-        process = spawn([find_program("waiters"), f"unix:{target.socket}", "2",
+        process = spawn([find_program("waiters"), f"unix:{target.socket}", QUIET,
                          *map(str, range(VECTORS))], stdout=output, stderr=output)
     peer = join(target).pump_mesh(1, VECTORS)
     number = next(iter(peer.peers))

@@ -35,11 +35,13 @@ def test_by_hand(tmp):
     # Three terminals, used one after another: what stays is in the background here.
     terminals = [line.split("#")[0].strip() for line in lines[1:]]
     assert len(terminals) == 3
+    client, _ = terminals[2].split(" '", 1)
     script = "\n".join([
         f"{terminals[0]} 2>{tmp}/log & server=$!",
         f"until grep -q listening {tmp}/log; do sleep 0.05; done",
         f"{terminals[1]} & first=$!",
-        f"until grep -q 'peer 0 joined' {tmp}/log; do sleep 0.05; done",
+        # When people type the third one, the second one has long written.
+        f"until {client} 'read 0 5' | grep -q hello; do sleep 0.05; done",
         terminals[2],
         "wait $first && kill $server && wait $server"])
     script = script.replace("build/tools", f"{build}/tools").replace("/tmp/iv.sock", f"{tmp}/iv.sock")
