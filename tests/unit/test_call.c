@@ -54,6 +54,12 @@ static volatile struct ivshmem_channel_slot *slot_of(unsigned lane, size_t seat)
 		ivshmem_channel_place(&channel, lane) + seat);
 }
 
+/* Changes when there is one more request, which another thread writes. */
+static uint32_t written_to(unsigned lane)
+{
+	return __atomic_load_n(&slot_of(lane, IVSHMEM_LANE_WRITER)->position, __ATOMIC_ACQUIRE);
+}
+
 static struct ivshmem_caller *caller_of(unsigned seat, unsigned lane)
 {
 	struct ivshmem_caller *caller = open_lane(seat, lane);
@@ -508,8 +514,11 @@ static void test_responder_again(void **state)
 	assert_call_gets(&waiting, "long ago");
 
 	/* Unless he does not want it. */
+	const uint32_t before = written_to(0);
 	begin_call(&waiting, caller);
-	usleep(30000);
+	while (written_to(0) == before)
+		usleep(1000);
+	usleep(30000); /* until it sleeps */
 	struct ivshmem_channel_options options = IVSHMEM_CHANNEL_OPTIONS_INIT;
 	options.anew = 1;
 	struct ivshmem_responder *fresh = ivshmem_responder_open(peers[SERVER], "call", &options);

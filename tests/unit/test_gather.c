@@ -215,10 +215,50 @@ int __wrap_clock_nanosleep(
 int __real_clock_nanosleep(
 	clockid_t clock, int flags, const struct timespec *time, struct timespec *left);
 
+/* Rivals of whom none is stopped between his look and his number for longer than the others pause:
+ * a pause is over when all pause who have no lane yet. A thread may be stopped for any time, and
+ * then nothing holds (src/channel/seat.c). */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t over;
+	unsigned without_lane, pausing, turn;
+} rivalry = {.lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER};
+
+static void end_pause_of_all(void)
+{
+	if (rivalry.pausing < rivalry.without_lane)
+		return;
+	rivalry.pausing = 0;
+	rivalry.turn++;
+	pthread_cond_broadcast(&rivalry.over);
+}
+
+static void pause_for_all(void)
+{
+	pthread_mutex_lock(&rivalry.lock);
+	if (rivalry.without_lane > 0) {
+		const unsigned turn = rivalry.turn;
+		rivalry.pausing++;
+		end_pause_of_all();
+		while (rivalry.turn == turn)
+			pthread_cond_wait(&rivalry.over, &rivalry.lock);
+	}
+	pthread_mutex_unlock(&rivalry.lock);
+}
+
+static void has_lane(void)
+{
+	pthread_mutex_lock(&rivalry.lock);
+	rivalry.without_lane--;
+	end_pause_of_all();
+	pthread_mutex_unlock(&rivalry.lock);
+}
+
 int __wrap_clock_nanosleep(
 	clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
 	rival_comes_now();
+	pause_for_all();
 	return __real_clock_nanosleep(clock, flags, time, left);
 }
 
@@ -254,6 +294,7 @@ static void *open_any(void *arg)
 
 	pthread_barrier_wait(rival->start);
 	rival->sender = open_lane(rival->peer, IVSHMEM_CHANNEL_ANY_LANE);
+	has_lane();
 	return NULL;
 }
 
@@ -266,6 +307,7 @@ static void test_rivals(void **state)
 	pthread_barrier_init(&start, NULL, LANES);
 	for (unsigned round = 0; round < 10; round++) {
 		unsigned lanes = 0;
+		rivalry.without_lane = LANES;
 		for (unsigned i = 0; i < LANES; i++) {
 			rivals[i] = (struct rival){.peer = peers[i], .start = &start};
 			assert_int_equal(

@@ -146,7 +146,7 @@ static void say(unsigned seat, enum ivshmem_meeting which, uint32_t value)
 
 static bool becomes(unsigned seat, enum ivshmem_meeting which, uint32_t value)
 {
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < LONG_MS; i++) {
 		if (said(seat, which) == value)
 			return true;
 		usleep(1000);
@@ -156,7 +156,7 @@ static bool becomes(unsigned seat, enum ivshmem_meeting which, uint32_t value)
 
 static bool is_rung(int bell)
 {
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < LONG_MS; i++) {
 		if (scripted_rung(bell))
 			return true;
 		usleep(1000);
