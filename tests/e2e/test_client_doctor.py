@@ -15,7 +15,8 @@ from clienttool import (  # pylint: disable=unused-import
     client, program_path, REGION_SIZE, replay, start)
 from conftest import wait_until
 from qemu import doorbell_device
-from shell_guest import shell_guest, shell_image  # pylint: disable=unused-import # fixtures
+from shell_guest import (  # pylint: disable=unused-import # fixtures
+    shell_guest, shell_image, wait_for)
 
 GUEST = ["device", "driver", "permissions", "id", "open", "cache", "bandwidth", "bus-master",
          "msi-x", "vectors", "doorbells"]
@@ -304,6 +305,6 @@ def test_client_in_a_guest(guest, join):
 def test_device_that_goes_while_the_client_waits(guest, words, status, why):
     guest.load("uio_ivshmem")
     waiting = guest.start(f"ivshmem-client --uri auto: {words}")
-    wait_until(lambda: "poll" in guest.run(f"cat /proc/{waiting.pid}/wchan"), "it to wait")
+    wait_for(lambda: "poll" in guest.run(f"cat /proc/{waiting.pid}/wchan"), "it to wait")
     guest.unbind(guest.bdf)
     assert waiting.wait() == (status, "ivshmem-client: lost the device\n" + why)

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import build_dir, ended_with_test
+from conftest import build_dir, ended_with_test, wait_until
 from qemu import TOP, doorbell_device
 from shell_guest import ShellGuest, arch_of, busybox, kernel_directory, programs
 
@@ -55,7 +55,7 @@ def test_commands(server, join, small_guest, kernel):
     client('write 4096 "from the guest"')
     assert guest.run("ivshmem-client --uri auto: 'read 4096 14'").count("|from the guest") == 1
     client(f"int {peer.id} 1")
-    assert peer.rung() == {1: 1}
+    assert wait_until(peer.rung, "the ring") == {1: 1}
 
     waiting = guest.start("ivshmem-client --uri auto: 'wait 0 20'")
     peer.ring(number, 0)
