@@ -97,6 +97,9 @@ def test_server_without_vectors(server, client):
     assert checks["doorbells"]["status"] == "skipped"
 
 
+PATIENT = ["--connect-timeout", "60"]  # with a server that is this test
+
+
 def welcome(replay):
     """What a newcomer gets before its vectors."""
     replay.sock = replay.listener.accept()[0]
@@ -113,7 +116,7 @@ def report_of(program):
 
 def test_vectors_that_are_not_heard(replay, start):
     """Two vectors that are the same eventfd: whoever waits for one takes the rings of both."""
-    program = start("-S", replay.path, "--json", "doctor")
+    program = start("-S", replay.path, *PATIENT, "--json", "doctor")
     welcome(replay)
     replay.send_vectors(5, 2)
     replay.send(5, replay.eventfds[5][1])
@@ -126,7 +129,7 @@ def test_vectors_that_are_not_heard(replay, start):
 
 
 def test_server_that_leaves_meanwhile(replay, start):
-    program = start("-S", replay.path, "--json", "doctor")
+    program = start("-S", replay.path, *PATIENT, "--json", "doctor")
     welcome(replay)
     replay.send_vectors(5, 2)
     with open("/dev/null", "rb+") as no_doorbell:
@@ -140,7 +143,7 @@ def test_server_that_leaves_meanwhile(replay, start):
 def test_region_that_is_shrunk_meanwhile(replay, start):
     """An answer and not a crash, whenever it happens."""
     for _ in range(100):
-        program = start("-S", replay.path, "--json", "doctor")
+        program = start("-S", replay.path, *PATIENT, "--json", "doctor")
         welcome(replay)
         while program.process.poll() is None:
             os.truncate(replay.region, 0)
