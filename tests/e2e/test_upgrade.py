@@ -48,6 +48,15 @@ class Installed(Daemon):
         super().__init__(*arguments)
         self.program = self.log_path.parent / "ivshmem-server"
 
+    def settle(self):
+        """The control socket is the last that comes to be held: after it listens."""
+        regions_of(self.sockets[-1])
+        super().settle()
+
+    def starts(self):
+        """How many servers have served."""
+        return len(re.findall(r"ivshmem.conf: \d+ regions", self.log()))
+
     def worker(self):
         return next(iter(children_of(self.pid)), None)
 
@@ -194,11 +203,11 @@ def upgrade_in_a_crowd(one, config, join, new):
     passers = Passers(config.socket("a"))
     keep_busy(crowd, passers, lambda: True, "")
     one.upgrade(new)
-    keep_busy(crowd, passers, lambda: one.runs(new), "the new server")
+    keep_busy(crowd, passers, lambda: one.runs(new) and one.starts() > 1, "the new server")
     for _ in range(3):
-        before = one.worker()
-        os.kill(int(before), signal.SIGKILL)
-        keep_busy(crowd, passers, lambda old=before: one.worker() not in (None, old), "another one")
+        before = one.starts()
+        os.kill(one.worker(), signal.SIGKILL)
+        keep_busy(crowd, passers, lambda n=before: one.starts() > n, "another one to serve")
     passers.stop()
     newcomer = join()
     newcomer.pump_mesh(PEERS, 1, PATIENCE)
