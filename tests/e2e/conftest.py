@@ -14,11 +14,13 @@ import itertools
 import os
 import pathlib
 import pwd
+import random
 import re
 import resource
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -118,6 +120,17 @@ def is_listening(path):
             if len(fields) == 8 and fields[7].rstrip("\n") == path and int(fields[3], 16) & 0x10000:
                 return True
     return False
+
+
+def free_port():
+    """
+    A port of 127.0.0.1 that nobody has, and that stays so until the test uses it: the kernel gives
+    it to none of the programs beside us that ask for any (/proc/sys/net/ipv4/ip_local_port_range).
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10000, 32768)))
+            return probe.getsockname()[1]
 
 
 class Daemon:

@@ -20,7 +20,7 @@ import pytest
 
 import openmetrics
 import wire
-from conftest import TIMEOUT, TOP, Server, find_program, wait_until
+from conftest import TIMEOUT, TOP, Server, find_program, free_port, wait_until
 from procs import children_of, has_ended
 from test_restart import Kept
 
@@ -37,12 +37,6 @@ def port_of(target):
     """The present one, if the server has been restarted."""
     target.wait_log(LISTENS)
     return int(re.findall(LISTENS, target.log())[-1])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def request(target, method="GET", path="/metrics", body=None):
@@ -358,7 +352,7 @@ def test_hoarders_keep_nobody_away(regions):
 def try_to_scrape(target):
     try:
         return scrape(target)
-    except (ConnectionResetError, http.client.RemoteDisconnected):
+    except (ConnectionError, http.client.RemoteDisconnected):
         return None
 
 

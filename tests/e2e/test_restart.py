@@ -22,8 +22,8 @@ import time
 import pytest
 
 import wire
-from conftest import Daemon, find_program, is_listening, wait_until
-from procs import children_of, state_of
+from conftest import Daemon, find_program, free_port, is_listening, wait_until
+from procs import children_of, has_ended, state_of
 from regions import Config, ControlError, call, memory_of, regions_of
 
 pytestmark = pytest.mark.ours
@@ -55,6 +55,8 @@ class Kept(Daemon):
         wait_until(lambda: self.workers() not in ([], old) and len(
             re.findall(r"ivshmem.conf: \d+ regions", self.log())) > starts, "another server",
             PATIENCE)
+        if os.path.basename(self.sockets[-1]) == "control":
+            persist(regions_of, self.sockets[-1])  # which comes after the line
 
     def settle(self):
         """Once the server serves, the keeper has been told all that it is to hold."""
@@ -235,8 +237,8 @@ def test_kill_at_every_call(config, serve_stoppable, peers, spawn, tmp):
     first, second = peers(path), peers(path)
     guest, points = peers(path), []
     for stop in itertools.count(1):
-        tracer = spawn([str(killer), str(stopped_worker(one, tmp)), str(stop), *CALLS],
-                       stdout=-1, text=True)
+        traced = stopped_worker(one, tmp)
+        tracer = spawn([str(killer), str(traced), str(stop), *CALLS], stdout=-1, text=True)
         guest.close()
         guest = peers(path)
         guest.pump_mesh(2, 3)
@@ -248,11 +250,12 @@ def test_kill_at_every_call(config, serve_stoppable, peers, spawn, tmp):
         assert guest.rung() == {2: 2} and first.rung() == second.rung() == {1: 1}
         with contextlib.suppress(subprocess.TimeoutExpired):
             tracer.wait(1)
-        if tracer.poll() is None:
+        if tracer.poll() is None and not has_ended(traced):
             tracer.kill()
             break  # it has done all that, and was not killed
-        assert tracer.returncode == 0
+        assert tracer.wait(PATIENCE) == 0
         points.append(tracer.stdout.read().strip())
+        persist(regions_of, config.control)  # the next one is past the place where it would stop
     assert {point.split()[0] for point in points} == set(CALLS), "not all of them came"
     assert [point for point in points if "inside" in point]
     print(f"killed at {len(points)} points")
@@ -469,9 +472,7 @@ def test_control_socket_that_cannot_be_costs_nobody_anything(config, serve, peer
 
 def test_port_of_metrics_that_is_taken_costs_nobody_anything(config, launch, peers, server_command):
     config.write({"a": "size = 4K"})
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
+    port = free_port()
     one = launch(Kept, [*config.sockets(), config.control],
                  [find_program("ivshmem-keeper"), *server_command, "-F", "-c", config.path,
                   "--metrics", f"127.0.0.1:{port}"], ready_fd=False)

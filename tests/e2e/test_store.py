@@ -150,7 +150,7 @@ def test_next_process_goes_on(tmp, start, manager, number):
     assert set(regions_of(config.control)) == {"a", "b", "x"}
     first.close()
     other.close()
-    wait_until(lambda: not [name for name in manager.store if name[0] in "sv" and name[1] == "."],
+    wait_until(lambda: not any(name[0] in "sv" and name[1] == "." for name in list(manager.store)),
                "the store to have no peers")
     kill(process)
 
@@ -213,7 +213,7 @@ def test_socket_that_no_region_wants(tmp, start, manager):
          spec={"name": "r", "size": 4096, "socket": config.socket("r")})
     kill(process)
     manager.sync()
-    for name in [name for name in manager.store if ".r" in name and name != "bound.r"]:
+    for name in [name for name in list(manager.store) if ".r" in name and name != "bound.r"]:
         os.close(manager.store.pop(name))
     process = start("-c", config.path)
     manager.sync()
