@@ -12,7 +12,6 @@ import pathlib
 import pty
 import pwd
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -315,10 +314,10 @@ def test_top_on_a_terminal(serve):
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm"
+        # Before it looks, which we can be too late for.
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
         program = str(find_program("ivshmctl"))
         os.execl(program, program, "-S", target.control, "top")
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    os.kill(pid, signal.SIGWINCH)
     screen = b""
     with wire.Peer(target.sockets[1]):
         # The first region is chosen: the peer of the second shows once that is.

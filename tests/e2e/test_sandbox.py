@@ -105,6 +105,7 @@ def test_all_that_it_does_works_inside(config, serve, tmp):
     assert os.stat(config.socket("owned")).st_mode & 0o777 == 0o600
     port = re.search(r"http://127.0.0.1:(\d+)/", one.log()).group(1)
     wait_until(lambda: 'region="rules"' in get(f"http://127.0.0.1:{port}/metrics"), "the page")
+    wait_until((tmp / "metrics").exists, "the first file")
     wait_until(lambda: 'region="rules"' in (tmp / "metrics").read_text(encoding="utf-8"),
                "the file")
     assert not re.search("not permitted", one.log(), re.I), one.log()

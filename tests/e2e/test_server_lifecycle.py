@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Starting, being watched and ending when others do what they should not."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import time
 import pytest
 
 import wire
-from conftest import is_listening, wait_until
+from conftest import TIMEOUT, is_listening, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -63,7 +64,7 @@ def test_log_reader_that_stops_does_not_stop_the_server(server_command, spawn, t
     with wire.Peer(str(tmp / "s")) as peer:
         assert peer.id > 0
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(TIMEOUT) == 0
     os.close(reader)
 
 
@@ -81,11 +82,15 @@ def test_signal_during_the_start_leaves_nothing(server_command, spawn, tmp):
 
 
 def test_daemon_whose_starter_is_killed_ends(server_command, spawn, tmp):
+    # Whoever holds the lock of the socket's directory keeps it waiting for two seconds.
+    directory = os.open(tmp, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
     starter = spawn([*server_command, "-S", str(tmp / "s"), "-p", str(tmp / "pid"), "-l", "512M"],
                     stderr=subprocess.DEVNULL)
     wait_until(lambda: (tmp / "pid").exists(), "the daemon to begin")
     starter.kill()
     starter.wait()
+    os.close(directory)
     wait_until(lambda: not (tmp / "pid").exists(), "the daemon to end or to have been ready")
     assert not (tmp / "s").exists()
 
@@ -118,7 +123,7 @@ def test_who_is_in_the_backlog_at_the_end_is_refused(server):
     os.kill(one.pid, signal.SIGTERM)
     os.kill(one.pid, signal.SIGCONT)
     for client in clients:
-        client.settimeout(10)
+        client.settimeout(TIMEOUT)
         first = struct.unpack("<q", client.recv(8, socket.MSG_WAITALL))[0]
         assert first in (0, -2)
         client.close()
