@@ -52,12 +52,12 @@ def churn(target, watchers, vectors, joins=200, window=20):
     for number in range(joins):
         present.append(wire.Peer(target.socket))
         for watcher in watchers:
-            watcher.pump_mesh(base + len(present), vectors, timeout=5)
+            watcher.pump_mesh(base + len(present), vectors)
         if len(present) == window or number == joins - 1:
             while present:
                 present.pop(0).close()
             for watcher in watchers:
-                watcher.pump_mesh(base, vectors, timeout=5)
+                watcher.pump_mesh(base, vectors)
 
 
 def test_peer_that_stops_reading_while_200_join_and_leave_catches_up_whole(server, join):
