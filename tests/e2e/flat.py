@@ -106,6 +106,9 @@ class Board:
         """Seconds of processor time that it has used."""
         return procs.cpu_time(self.process.pid)
 
+    def sleeps(self):
+        return procs.state_of(self.process.pid) == "S"
+
     def close(self):
         """Kill it, if it still runs."""
         self.process.kill()
