@@ -363,10 +363,11 @@ class Stage:
         self.server.kill()
 
     def ring(self, vector, device=0):
-        """Ring a device, and wait until its process has taken it."""
+        """Ring a device, and wait until its process has taken it and done what follows."""
         fd = self.host.peers[device][vector]
         wire.ring(fd)
-        wait_until(lambda: wire.eventfd_info(fd)["count"] == 0, "the device to take a doorbell")
+        wait_until(lambda: wire.eventfd_info(fd)["count"] == 0 and self.process.sleeps(),
+                   "the device to take a doorbell")
 
 
 @pytest.fixture
