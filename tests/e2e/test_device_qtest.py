@@ -389,6 +389,7 @@ def test_late_server(server, device, attach, join, spec, tmp):
             int.from_bytes(os.pread(host.region, size, 64), "little")
 
     host.pump_mesh(1, 1)
+    wait_until(target.sleeps, "the device to have heard of the host")
     pci.ring(host.id, 0)
     assert rung(host) == {0: 1}
     own = pci.id
