@@ -145,6 +145,7 @@ class Daemon:
         self.log_path = log_path
         self.stopped = False
         self.base_fds = None
+        self.before = []  # those that were started before it, perhaps its servers
 
     @property
     def socket(self):
@@ -222,11 +223,16 @@ class Device(Daemon):
     what = "device process"
 
     def settle(self):
-        """Devices of one process hear of each other a moment after they have joined a server."""
+        """
+        Devices of one process hear of each other a moment after they have joined a server, and of
+        thousands of vectors bit by bit: the server has to have its turn in between.
+        """
         counts = []
 
         def is_stable():
-            counts.append(self.fds() if self.sleeps() else None)
+            is_idle = self.sleeps() and not any(
+                procs.state_of(other.pid) in ("R", "D") for other in self.before)
+            counts.append(self.fds() if is_idle else None)
             return len(counts) >= 10 and len(set(counts[-10:])) == 1 and counts[-1] is not None
 
         wait_until(is_stable, "the device process to be idle")
@@ -361,6 +367,7 @@ def launch(tmp):
                 pass_fds=[writer] if ready_fd else [],
                 env={**os.environ, **(env or {})}, preexec_fn=as_user(user, rlimit))
         one = kind(sockets, process.pid, log_path, process)
+        one.before = [other for _, other in started]
         started.append((command, one))
         os.close(writer)
         said = ready_fd and wire.select_readable(reader, TIMEOUT) and os.read(reader, 1)
