@@ -40,7 +40,8 @@ def test_by_hand(tmp):
         f"{terminals[0]} 2>{tmp}/log & server=$!",
         f"until grep -q listening {tmp}/log; do sleep 0.05; done",
         f"{terminals[1]} & first=$!",
-        # When people type the third one, the second one has long written.
+        # When people type the third one, the second one has long joined, and written.
+        f"until grep -q 'peer 0 joined' {tmp}/log; do sleep 0.05; done",
         f"until {client} 'read 0 5' | grep -q hello; do sleep 0.05; done",
         terminals[2],
         "wait $first && kill $server && wait $server"])
