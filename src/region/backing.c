@@ -17,9 +17,9 @@
  * leaves nothing. shm_open() cannot do that, so /dev/shm is used as the directory that it is, for
  * glibc and musl alike.
  *
- * It is removed by name, and the name may belong to somebody else by the time
- * we leave (removed by hand, second server). So the inode is compared first. Linux has no call that
- * removes by descriptor, so a window of a few microseconds remains.
+ * It is removed by name, and the name may belong to somebody else by the time we leave (removed by
+ * hand, second server). So the inode is compared first. Linux has no call that removes by
+ * descriptor, so a window of a few microseconds remains.
  */
 #include "region/internal.h"
 

@@ -263,7 +263,6 @@ void region_fini(struct region *region)
 		region_unpublish(region);
 		close(region->fd);
 	}
-	free(region->name);
 	*region = (struct region)REGION_INIT;
 }
 

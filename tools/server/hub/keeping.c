@@ -21,11 +21,11 @@
  *
  * Killed between any two of these we leave either the region, or parts that belong to none, which
  * the next process drops, own.N with its name: it is held before it gets that, and until that is
- * removed. But a listening socket it takes for the region when it makes it anew, and
- * so it takes one that the unit of systemd passes. One that no region wants it drops with its file:
- * the keeper has it open until it has read that, and a file with a listener behind it keeps a new
- * region away. A part is complete when it is put: the state has been begun, the spec is written.
- * What is in the state, and when a peer's descriptors are put and dropped, is src/server's business
+ * removed. But a listening socket it takes for the region when it makes it anew, and so it takes
+ * one that the unit of systemd passes. One that no region wants it drops with its file: the keeper
+ * has it open until it has read that, and a file with a listener behind it keeps a new region away.
+ * A part is complete when it is put: the state has been begun, the spec is written. What is in the
+ * state, and when a peer's descriptors are put and dropped, is src/server's business
  * (server/kept.h).
  *
  * The keeper accepts by itself, so that no connection exists without being held. systemd does not:
