@@ -207,7 +207,7 @@ class Daemon:
 
     def check(self):
         """What must hold when a test ends and its peers and VMMs have left."""
-        assert self.alive(), f"the {self.what} died"
+        assert self.alive(), f"the {self.what} died: {self.process and self.process.returncode}"
         if self.base_fds is not None:
             wait_until(lambda: self.fds() <= self.base_fds,
                        f"the {self.what} to close all but its first {self.base_fds} descriptors")

@@ -188,8 +188,12 @@ def test_shared_memory_is_full(on_disk, disk, tmp):
 # ---- memory ----
 
 
-def test_no_memory(server, join, tmp):
-    """Newcomers are refused and told why; who is in goes on, and so does the server."""
+@pytest.mark.parametrize("pause", [0, 0.01], ids=["at once", "one by one"])
+def test_no_memory(server, join, tmp, pause):
+    """
+    Newcomers are refused and told why; who is in goes on, and so does the server. What it lacks the
+    memory for depends on how they come: its own, or libuv's, which would be the end of it.
+    """
     control = str(tmp / "control")
     target = server("--control", control, "--metrics", "127.0.0.1:0", "--max-peers", 4000)
     first, second = join(target), join(target)
@@ -204,6 +208,7 @@ def test_no_memory(server, join, tmp):
             break
         newcomer.id = newcomer.message().number
         newcomer.region = newcomer.message().fd
+        time.sleep(pause)
     assert number == wire.REFUSED_RESOURCES
     target.wait_log("refused .*: out of memory or descriptors")
     for ask in (lambda: scrape(target), lambda: regions_of(control)):

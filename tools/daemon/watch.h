@@ -6,10 +6,11 @@
 #include <uv.h>
 
 /*
- * uv_poll_start() for a handle that uv_poll_init() has made, so that it fails here and not later:
- * libuv hands the descriptor to epoll only when the loop runs, and aborts the program if that does
- * not work, as when the user's limit of watches is reached. Also to change the events. 0, or a
- * libuv error (negative errno) with the handle stopped and still to be closed.
+ * uv_poll_start() for a handle that uv_poll_init() has made, so that it fails here and nothing
+ * worse happens: libuv aborts the program if it has no memory for it; and hands the descriptor to
+ * epoll only when the loop runs, and aborts if that does not work, as when the user's limit of
+ * watches is reached. Also to change the events. 0, or a libuv error (negative errno) with the
+ * handle stopped and still to be closed.
  */
 int watch_start(uv_poll_t *poll, int events, uv_poll_cb callback);
 
