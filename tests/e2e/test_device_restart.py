@@ -555,9 +555,15 @@ def test_keeper_below_systemd(server, manager, device_command, launch, tmp):
     assert not manager.store
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_descriptor_store(server, manager, device_command, spawn, vmm, tmp, number):
-    """systemd in place of the keeper: SIGTERM may be a restart, so it leaves all as it is."""
+@pytest.mark.parametrize("number, slowness", [
+    (signal.SIGKILL, 0), (signal.SIGTERM, 0), (signal.SIGKILL, 0.1)],
+    ids=["killed", "stopped", "slow"])
+def test_descriptor_store(server, manager, device_command, spawn, vmm, tmp, number, slowness):
+    """
+    systemd in place of the keeper: SIGTERM may be a restart, so it leaves all as it is. It may take
+    longer for an answer than a VMM gets the device for.
+    """
+    manager.slowness = slowness
     target = server(vectors=2)
     path = str(tmp / "d")
     command = [*map(str, device_command), "-v", "--device",

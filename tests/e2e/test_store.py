@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -44,6 +45,7 @@ class Manager(threading.Thread):
         self.store = {}
         self.ready = 0
         self.synced = threading.Event()
+        self.slowness = 0  # seconds before a barrier is answered
         self.lose = None  # the next connection: True or False; its barrier is not answered then
         self.reached = threading.Event()
         self.unanswered = []
@@ -77,6 +79,7 @@ class Manager(threading.Thread):
         while True:
             data, fds, _, _ = socket.recv_fds(self.sock, 4096, 8)
             words = dict(line.split("=", 1) for line in data.decode().splitlines())
+            time.sleep(self.slowness if "BARRIER" in words else 0)
             if "FDSTORE" in words and self.at_connection(words["FDNAME"]):
                 wire.close_all([fds.pop()])
             elif "FDSTORE" in words:

@@ -7,6 +7,10 @@
  * process 1 for each set. FDPOLL=0, as by default it lets go of a descriptor as soon as it polls as
  * hung up, and we would like to see that ourselves.
  *
+ * A signal ends what sd-daemon waits for, and the device process has a timer that is one: the
+ * longer the manager takes, the surer it would be that nothing can be held. So none is let in
+ * meanwhile.
+ *
  * What the manager would refuse silently is refused here: more than FDSTORE says, which versions
  * before 254 do not set (the unit does: Environment=FDSTORE=N beside FileDescriptorStoreMax=N), and
  * more names than fit into LISTEN_FDNAMES, as the kernel starts no program with an environment
@@ -18,6 +22,7 @@
 #include "base/parse.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,11 +57,26 @@ int systemd_open(struct keep *keep)
 	return result;
 }
 
+static void keep_signals_out(sigset_t *before)
+{
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+static void let_signals_in(const sigset_t *before)
+{
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 void systemd_drop(struct keep *keep, const char *held_as)
 {
 	unsigned held_back;
-	int result = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", held_as);
+	sigset_t before;
 
+	keep_signals_out(&before);
+	int result = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", held_as);
+	let_signals_in(&before);
 	if (result < 0 && log_allow(&keep->drops, clock_ms(), &held_back))
 		log_warning(keep->log, "systemd keeps descriptor %s: %s (%u such lines held back)",
 			held_as, strerror(-result), held_back);
@@ -67,16 +87,18 @@ int systemd_put(struct keep *keep, const char *held_as, int fd)
 {
 	char text[HELD_NAME_SIZE + 64];
 	size_t size = strlen(held_as) + 1;
+	sigset_t before;
 
 	if (keep->names_size + size > NAMES_MAX)
 		return -ENOSPC;
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", held_as);
-	int result = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
-	if (result < 0)
-		return result;
-	keep->names_size += size;
-	result = sd_notify_barrier(0, BARRIER_US);
-	if (result < 0)
+	keep_signals_out(&before);
+	int sent = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+	int result = sent < 0 ? sent : sd_notify_barrier(0, BARRIER_US);
+	let_signals_in(&before);
+	if (sent >= 0)
+		keep->names_size += size;
+	if (sent >= 0 && result < 0)
 		systemd_drop(keep, held_as);
 	return result < 0 ? result : 0;
 }
