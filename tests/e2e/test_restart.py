@@ -470,6 +470,20 @@ def test_control_socket_that_cannot_be_costs_nobody_anything(config, serve, peer
     one.settle()
 
 
+def test_first_start_that_fails_leaves_nothing(config, server_command):
+    """The keeper ends with it: what it has made would be in the way of the next start."""
+    config.write({"a": f"size = 4K memory = shm:{config.tmp.name}-a"})
+    blocked = config.tmp / "control"
+    blocked.mkdir()
+    command = [find_program("ivshmem-keeper"), *server_command, "-F", "-c", config.path]
+    for _ in range(2):
+        result = subprocess.run(command, capture_output=True, text=True, check=False,
+                                timeout=PATIENCE)
+        assert result.returncode == 1 and "control socket" in result.stderr, result.stderr
+        assert "-M/--shm" not in result.stderr
+        assert not os.path.exists(config.socket("a")) and not named_memory(config)
+
+
 def test_port_of_metrics_that_is_taken_costs_nobody_anything(config, launch, peers, server_command):
     config.write({"a": "size = 4K"})
     port = free_port()

@@ -357,6 +357,9 @@ static int run(const struct config *config, struct startup *startup)
 	}
 	probes_attach(service.hub);
 	result = start_and_serve(&service);
+	/* A keeper ends after this: what has a file or a name would be in the way of the next. */
+	if (result != EXIT_SUCCESS && !service.resumed)
+		hub_undo(service.hub);
 	extras_stop(&service.extras, result == EXIT_SUCCESS);
 	hub_destroy(service.hub);
 close_loop:

@@ -451,6 +451,14 @@ void hub_set_tap(struct hub *hub, hub_tap *tap, void *data)
 
 /* ---- the end ---- */
 
+void hub_undo(struct hub *hub)
+{
+	while (hub->n > 0) {
+		struct hosted *hosted = hub->hosted[--hub->n];
+		hosted_end(hosted);
+	}
+}
+
 void hub_end(struct hub *hub, void (*ended)(void *data), void *data)
 {
 	hub->ending = true;
@@ -458,8 +466,5 @@ void hub_end(struct hub *hub, void (*ended)(void *data), void *data)
 	hub->ended_data = data;
 	if (hub->holder == KEEP_SYSTEMD)
 		return; /* whether we are to be replaced or to end, it does not say */
-	while (hub->n > 0) {
-		struct hosted *hosted = hub->hosted[--hub->n];
-		hosted_end(hosted);
-	}
+	hub_undo(hub);
 }

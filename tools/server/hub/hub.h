@@ -142,6 +142,9 @@ void hub_set_tap(struct hub *hub, hub_tap *tap, void *data);
  */
 void hub_end(struct hub *hub, void (*ended)(void *data), void *data);
 
+/* The start has failed: end the regions that it has made, which no next process goes on with. */
+void hub_undo(struct hub *hub);
+
 /* What all regions together have seen, those that are no more included. */
 void hub_get_totals(const struct hub *hub, struct server_stats *totals);
 
