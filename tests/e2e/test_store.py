@@ -5,6 +5,7 @@ it: a notify socket that keeps what it is sent, and sockets that are passed at t
 """
 
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -46,6 +47,7 @@ class Manager(threading.Thread):
         self.ready = 0
         self.synced = threading.Event()
         self.slowness = 0  # seconds before a barrier is answered
+        self.at_put = {}  # name: what to do before it is in the store
         self.lose = None  # the next connection: True or False; its barrier is not answered then
         self.reached = threading.Event()
         self.unanswered = []
@@ -83,6 +85,7 @@ class Manager(threading.Thread):
             if "FDSTORE" in words and self.at_connection(words["FDNAME"]):
                 wire.close_all([fds.pop()])
             elif "FDSTORE" in words:
+                self.at_put.pop(words["FDNAME"], lambda: None)()
                 self.store[words["FDNAME"]] = fds.pop()
             elif "BARRIER" in words and self.reached.is_set():
                 self.unanswered.append(fds.pop())
@@ -270,6 +273,32 @@ def test_socket_of_the_unit_outlives_a_region_that_could_not_be_made(tmp, start)
         assert failed > 3
         wire.Peer(path).close()
         kill(process)
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["refused", "adopted"])
+def test_memory_that_somebody_else_makes_at_the_same_time(tmp, start, manager, reuse):
+    """The server has looked, there was none; when its own is to get the name, there is one."""
+    path = pathlib.Path("/dev/shm") / f"{tmp.name}-x"
+    config = Config(tmp).write({"a": "size = 4K"})
+    process = start("-c", config.path)
+    manager.at_put["own.x"] = lambda: path.write_bytes(bytes(4096))
+    spec = {"name": "x", "size": 4096, "socket": config.socket("x"), "backing": "shm",
+            "backing_name": path.name, "reuse": reuse}
+    try:
+        if reuse:
+            call(config.control, "CreateRegion", spec=spec)
+            with wire.Peer(config.socket("x")) as peer:
+                assert os.path.samestat(os.fstat(peer.region), path.stat())
+            call(config.control, "RemoveRegion", name="x", force=True)
+        else:
+            with pytest.raises(ControlError, match="another server may be using it"):
+                call(config.control, "CreateRegion", spec=spec)
+        assert not manager.at_put and path.exists()
+        manager.sync()
+        assert not any(".x" in name for name in manager.store)
+    finally:
+        path.unlink()
+    kill(process)
 
 
 def test_socket_of_the_unit_outlives_a_process_without_a_store(tmp, server_command, spawn):

@@ -323,6 +323,9 @@ int hub_add(struct hub *hub, const struct region_spec *spec, char *reason)
 	if (error < 0)
 		return error;
 	struct hosted *hosted = hosted_create(hub, spec, &error, reason);
+	/* Memory that was not there, and that somebody else has made meanwhile: now it is. */
+	if (!hosted && error == -EEXIST && spec->memory.reuse)
+		hosted = hosted_create(hub, spec, &error, reason);
 	if (!hosted)
 		return error;
 	hub_insert(hub, hosted);
