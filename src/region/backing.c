@@ -111,8 +111,10 @@ static int make_shm(struct region *region, const char *name, const struct region
 {
 	region->fd = open(SHM_DIRECTORY, O_TMPFILE | O_RDWR | O_CLOEXEC, DEFAULT_MODE);
 	if (region->fd < 0)
-		return region_fail(
-			error, -errno, "-M/--shm: cannot create '%.100s': %m", config->name);
+		return region_fail(error, -errno,
+			"-M/--shm: cannot create '%.60s' in " SHM_DIRECTORY
+			": %m (mount a tmpfs there that you may write to)",
+			config->name);
 	region->created = true;
 	region->name = strdup(name);
 	if (!region->name)
@@ -152,6 +154,9 @@ int region_publish(const struct region *region, struct region_error *error)
 		return 0;
 	if (errno == EEXIST)
 		return refuse_shm(error, region->name);
+	if (errno == ENOENT)
+		return region_fail(error, -ENOENT,
+			"-M/--shm: cannot create '%.100s' without /proc: mount it", to);
 	return region_fail(error, -errno, "-M/--shm: cannot create '%.100s': %m", to);
 }
 

@@ -32,6 +32,18 @@ int open(const char *file, int oflag, ...)
 	return (int)syscall(SYS_openat, AT_FDCWD, file, oflag | O_LARGEFILE, mode);
 }
 
+/* And for its linkat(), on a machine without /proc. */
+static bool no_proc;
+
+int linkat(int from_directory, const char *from, int to_directory, const char *to, int flags)
+{
+	if (no_proc) {
+		errno = ENOENT;
+		return -1;
+	}
+	return (int)syscall(SYS_linkat, from_directory, from, to_directory, to, flags);
+}
+
 static const char *shm_test_name(void)
 {
 	static char name[64];
@@ -100,6 +112,26 @@ static void test_shm_gets_its_name_when_it_is_whole(void **state)
 	assert_int_equal(region_open_shm(config.name, true), -ENOENT);
 	assert_int_equal(status(faster.fd).st_nlink, 0);
 	region_fini(&faster);
+}
+
+static void test_shm_says_what_it_needs(void **state)
+{
+	(void)state;
+	struct region_config config = {.kind = REGION_SHM, .name = shm_test_name(), DEFAULTS};
+	no_tmpfile = true;
+	struct region_error error = refuse(&config, -EOPNOTSUPP, "-M/--shm");
+	no_tmpfile = false;
+	assert_has(error.text, "in /dev/shm");
+	assert_has(error.text, "mount a tmpfs there");
+
+	struct region region;
+	assert_int_equal(region_create(&region, &config, &error), 0);
+	no_proc = true;
+	assert_int_equal(region_publish(&region, &error), -ENOENT);
+	no_proc = false;
+	assert_has(error.text, "without /proc");
+	region_fini(&region);
+	assert_int_equal(region_open_shm(config.name, true), -ENOENT);
 }
 
 static void test_shm_of_a_killed_process_is_removed_by_its_descriptor(void **state)
@@ -330,6 +362,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_shm_is_created_exclusively_and_removed),
 		TEST(test_shm_gets_its_name_when_it_is_whole),
+		TEST(test_shm_says_what_it_needs),
 		TEST(test_shm_of_a_killed_process_is_removed_by_its_descriptor),
 		TEST(test_shm_of_somebody_else_by_now_is_not_removed),
 		TEST(test_failed_start_removes_the_shm_it_created),
