@@ -275,6 +275,25 @@ def test_socket_of_the_unit_outlives_a_region_that_could_not_be_made(tmp, start)
         kill(process)
 
 
+def test_memory_with_a_name_outlives_the_unit(tmp, start, manager):
+    """It is stopped, which the server cannot tell from a restart: the next start takes it."""
+    path = pathlib.Path("/dev/shm") / f"{tmp.name}-x"
+    options = ("--name", "x", "-S", tmp / "x.sock", "-l", "4K", "-M", path.name, "--reuse")
+    nodes = set()
+    try:
+        for _ in range(2):
+            process = start(*options)
+            nodes.add(path.stat().st_ino)
+            process.terminate()
+            assert process.wait() == 0
+            manager.sync()
+            wire.close_all(manager.store.values())
+            manager.store.clear()
+        assert nodes == {path.stat().st_ino}
+    finally:
+        path.unlink()
+
+
 @pytest.mark.parametrize("reuse", [False, True], ids=["refused", "adopted"])
 def test_memory_that_somebody_else_makes_at_the_same_time(tmp, start, manager, reuse):
     """The server has looked, there was none; when its own is to get the name, there is one."""
