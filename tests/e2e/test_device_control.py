@@ -21,9 +21,9 @@ import varlink
 import wire
 from conftest import TIMEOUT, TOP, acting_with, find_program, wait_until
 from controlled import READERS, Ongoing, ctl, ctl_json
+from kept import PATIENCE
 from procs import has_ended
 from test_device_restart import KeptDevices, keep  # pylint: disable=unused-import # fixture
-from test_restart import PATIENCE
 from vfio_user import BAR0, INTRMASK
 from vmms import Qemu, attach, device_spec  # pylint: disable=unused-import # fixture
 

@@ -22,12 +22,12 @@ import wire
 from conftest import Device, cases, find_program, is_listening, wait_until
 from guests import (  # pylint: disable=unused-import # fixtures
     SIZE, accel, boot_driver, driver_image, host, image)
+from kept import PATIENCE, Kept, Killer, kills  # pylint: disable=unused-import # fixture
 from qemu import vfio_user_device
 from regions import memory_of
 from test_bare import (  # pylint: disable=unused-import # fixtures
     DISMISS_OFFSET, DISMISSED, OURS, TURN_OFFSET, boot, play)
 from test_device_guests import MACHINES
-from test_restart import PATIENCE, Kept, Killer, kills  # pylint: disable=unused-import # fixtures
 from test_store import START, manager  # pylint: disable=unused-import # fixture
 from vfio_user import BAR0, BAR2, INTRMASK, INTRSTATUS, ProtocolError, wait_taken
 from vmms import CloudHypervisor, Qemu, device_spec

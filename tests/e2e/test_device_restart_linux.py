@@ -7,12 +7,12 @@ reset and boots again, while the device's process is killed some more. Doorbells
 import pytest
 
 import wire
+from kept import PATIENCE
 from qemu import vfio_user_device
 from shell_guest import (  # pylint: disable=unused-import # fixtures
     shell_guest, shell_image, wait_for)
 from test_device_restart import DeviceKiller, keep  # pylint: disable=unused-import # fixture
 from test_guest_driver import attribute, told, waiters
-from test_restart import PATIENCE
 
 pytestmark = pytest.mark.ours
 

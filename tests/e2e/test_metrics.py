@@ -21,8 +21,8 @@ import pytest
 import openmetrics
 import wire
 from conftest import TIMEOUT, TOP, Server, find_program, free_port, wait_until
+from kept import Kept
 from procs import children_of, has_ended
-from test_restart import Kept
 
 pytestmark = pytest.mark.ours
 

@@ -13,10 +13,10 @@ import pytest
 import bare
 import wire
 from conftest import find_program, wait_until
+from kept import PATIENCE, Kept, Killer, kills  # pylint: disable=unused-import # fixture
 from regions import memory_of
 from test_bare import (  # pylint: disable=unused-import # fixtures
     DISMISS_OFFSET, DISMISSED, TURN_OFFSET, boot, pair, play, serve)
-from test_restart import PATIENCE, Kept, Killer, kills  # pylint: disable=unused-import # fixtures
 
 pytestmark = pytest.mark.ours
 

@@ -18,9 +18,9 @@ import pytest
 import openmetrics
 import wire
 from conftest import Server, find_program, wait_until
+from kept import PATIENCE, Kept, persist
 from regions import Config, ControlError, call, memory_of, regions_of
 from test_metrics import scrape
-from test_restart import PATIENCE, Kept, persist
 
 pytestmark = pytest.mark.ours
 
