@@ -405,7 +405,9 @@ def server(pytestconfig, server_command, launch, tmp):
             command += ["-M", f"e2e-{tmp.name}-{number}"]
         return launch(Server, path, command, ready_fd=False, **others)
 
-    return start
+    yield start
+    for left in pathlib.Path("/dev/shm").glob(f"e2e-{tmp.name}*"):
+        left.unlink(missing_ok=True)  # contrib's server leaves its memory there
 
 
 @pytest.fixture
