@@ -4,6 +4,7 @@ The server with systemd's descriptor store. There is no systemd here, only what 
 it: a notify socket that keeps what it is sent, and sockets that are passed at the start.
 """
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -136,6 +137,15 @@ def start(server_command, manager, tmp, spawn):
     log.close()
 
 
+@contextlib.contextmanager
+def passed_for_camera(path):
+    """A socket of the unit: what start() passes besides what is in the store."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        yield {"listen.camera": listener.fileno()}
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
 def test_next_process_goes_on(tmp, start, manager, number):
     """systemd says SIGTERM before each restart: nobody is told anything then."""
@@ -164,10 +174,7 @@ def test_next_process_goes_on(tmp, start, manager, number):
 def test_socket_of_the_unit(tmp, start):
     """The unit's socket is used, is not put into the store, and stays there at the end."""
     path = str(tmp / "unit.sock")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(10)
-        passed = {"listen.camera": listener.fileno()}
+    with passed_for_camera(path) as passed:
         options = ("--name", "camera", "-S", path, "-l", "4K")
         with wire.Peer(path, handshake=False) as early:
             process = start(*options, passed=passed)
@@ -234,10 +241,7 @@ def test_socket_of_the_unit_outlives_its_region(tmp, start):
     """It is systemd's: a region that is made anew, and the next process, find it again."""
     config = Config(tmp).write({"camera": "size = 4K"})
     path = config.socket("camera")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(10)
-        passed = {"listen.camera": listener.fileno()}
+    with passed_for_camera(path) as passed:
         process = start("-c", config.path, passed=passed)
         wire.Peer(path).close()
         wait_until(lambda: regions_of(config.control)["camera"]["peers"] == 0, "it to leave")
@@ -254,10 +258,8 @@ def test_socket_of_the_unit_outlives_a_region_that_could_not_be_made(tmp, start)
     """For want of descriptors, at whatever step: the next reload finds it again."""
     config = Config(tmp).write({"a": "size = 4K"})
     path = config.socket("camera")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(10)
-        process = start("-c", config.path, passed={"listen.camera": listener.fileno()})
+    with passed_for_camera(path) as passed:
+        process = start("-c", config.path, passed=passed)
         config.write({"a": "size = 4K", "camera": "size = 4K"})
         hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[1]
         failed, limit = 0, len(os.listdir(f"/proc/{process.pid}/fd"))
