@@ -18,16 +18,10 @@ def _text(pid, name):
         return None
 
 
-def _stat(pid):
-    """The fields of /proc/PID/stat behind the name, which may have spaces in it."""
-    text = _text(pid, "stat")
-    return text.rsplit(")", 1)[1].split() if text else None
-
-
 def state_of(pid):
     """R, S, D, T, Z or another letter of proc(5), or None: it is gone."""
-    fields = _stat(pid)
-    return fields[0] if fields else None
+    text = _text(pid, "stat")
+    return text.rsplit(")", 1)[1].split()[0] if text else None  # there may be spaces in the name
 
 
 def has_ended(pid):

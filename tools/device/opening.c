@@ -73,16 +73,16 @@ static int create_shm(const struct device_spec *spec, struct log *log)
 	};
 	struct region region;
 	struct region_error why;
+	int error;
 
-	int error = region_create(&region, &config, &why);
-	if (error == 0)
-		error = region_publish(&region, &why);
-	if (error == -EEXIST) { /* somebody has made it meanwhile */
-		region_fini(&region);
+	do { /* until it is there by our doing, or by somebody's who was faster */
 		error = region_create(&region, &config, &why);
-	}
+		if (error == 0)
+			error = region_publish(&region, &why);
+		if (error < 0)
+			region_fini(&region);
+	} while (error == -EEXIST);
 	if (error < 0) {
-		region_fini(&region);
 		log_error(log, "%s: shm=%s: %s", spec->name, spec->create_shm,
 			without_option(why.text));
 		return error;

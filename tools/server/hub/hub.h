@@ -142,7 +142,7 @@ void hub_set_tap(struct hub *hub, hub_tap *tap, void *data);
  */
 void hub_end(struct hub *hub, void (*ended)(void *data), void *data);
 
-/* The start has failed: end the regions that it has made, which no next process goes on with. */
+/* End all regions, also held ones: for a start that fails, as no next process goes on with them. */
 void hub_undo(struct hub *hub);
 
 /* What all regions together have seen, those that are no more included. */
